@@ -1,0 +1,1 @@
+"""Mammography audit: results against ground truth."""

@@ -1,0 +1,50 @@
+"""The frozen configuration of a run, and its digest."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+# Rules of the header stage that a user may switch off with --include.
+SWITCHABLE = ("for-processing", "magnification", "spot", "implant", "partial", "secondary-capture")
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisConfig:
+    """What changes a result. Its digest decides, with the model's hash, what must be redone."""
+
+    include: tuple[str, ...] = ("secondary-capture", "implant", "partial")
+    max_regions: int = 20  # candidate regions classified per image
+    max_findings: int = 5  # findings reported per image
+    crop_side: int = 224  # pixels
+    crop_context: float = 1.6  # crop side over the region's larger box side
+    max_pixels: int = 100_000_000
+    operating_point: str = "sensitivity-0.90"
+    threshold: float | None = None  # overrides the operating point
+    density_table: str = ""  # digest of the user's density CSV
+
+    def digest(self) -> str:
+        """SHA-256 hex over the sorted JSON of all fields."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """A run: where from, where to, how; only ``analysis`` changes results."""
+
+    archive: Path
+    out: Path
+    analysis: AnalysisConfig = AnalysisConfig()
+    model: Path | None = None  # None: the bundled model
+    workers: int = 0  # 0: as many as cores
+    batch_size: int = 0  # 0: by device memory
+    settle_seconds: float = 2.0  # younger files count as still being written
+    density_csv: Path | None = None
+    follow_links: bool = True
+    quiet: bool = False
+    json_summary: bool = False
+    log_file: Path | None = None

@@ -1,0 +1,149 @@
+"""Every way an input can end other than analysed, and every error a user can meet.
+
+A reason's *code* is stable: it is written to ``files.csv`` and documented in the README.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+
+class Stage(str, Enum):
+    """Stages of the data flow, in their order."""
+
+    DISCOVER = "discover"
+    HEADER = "header"
+    PIXELS = "pixels"
+    PREPROCESS = "preprocess"
+    SEGMENT = "segment"
+    FEATURES = "features"
+    CLASSIFY = "classify"
+    REPORT = "report"
+
+
+class Reason(Enum):
+    """Coded reasons: value is (stable code, what it means, what to do about it)."""
+
+    # discover
+    NOT_DICOM = ("not-dicom", "not a DICOM file", "nothing to do; move it out of the archive if it should not be there")
+    UNREADABLE = ("unreadable", "the file or folder could not be read", "check permissions and the storage, then run again")
+    STILL_WRITTEN = ("still-being-written", "the file changed while it was read or is younger than the settle time", "run again when the transfer has ended")
+    LINK_LOOP = ("link-loop", "a symbolic link that leads back to a folder already visited, or nowhere", "nothing to do; remove the link if it is a mistake")
+    EMPTY_FILE = ("empty-file", "the file holds no bytes", "send the image again")
+    DICOMDIR = ("dicomdir", "a DICOMDIR: an index, not an image", "nothing to do")
+    DUPLICATE = ("duplicate", "the same SOP instance with the same content is already listed", "nothing to do")
+    CONFLICTING_UID = ("conflicting-uid", "two different contents carry the same SOPInstanceUID", "find out which is right; neither was analysed")
+    OUTPUT = ("own-output", "a file of mammoscan's own output folder", "nothing to do")
+    # header
+    BROKEN_HEADER = ("broken-header", "the DICOM header cannot be parsed", "send the file again from its source")
+    MISSING_UID = ("missing-uid", "SOPInstanceUID, StudyInstanceUID or SOPClassUID is missing or invalid", "send the file again from its source")
+    OTHER_MODALITY = ("other-modality", "not a mammography image", "nothing to do")
+    NOT_AN_IMAGE = ("not-an-image", "a mammography object without pixels of its own (report, presentation state, segmentation)", "nothing to do")
+    DENSITY_SOURCE = ("density-source", "a structured report read for its breast density only", "nothing to do")
+    TOMOSYNTHESIS = ("tomosynthesis", "breast tomosynthesis", "analyse the 2D or synthetic 2D view")
+    FOR_PROCESSING = ("for-processing", "raw image (FOR PROCESSING)", "store FOR PRESENTATION images, or run with --include for-processing")
+    MAGNIFICATION = ("magnification-view", "magnification view", "run with --include magnification to analyse it")
+    SPOT = ("spot-view", "spot compression view", "run with --include spot to analyse it")
+    IMPLANT = ("implant", "breast implant in view", "run with --include implant to analyse it")
+    PARTIAL_VIEW = ("partial-view", "partial view of the breast", "run with --include partial to analyse it")
+    SPECIMEN = ("specimen", "specimen radiograph", "nothing to do")
+    SCORECARD = ("scorecard", "a scorecard, localiser or other non-screening picture in the study", "nothing to do")
+    MULTIFRAME = ("multiframe", "more than one frame", "store single-frame images")
+    # pixels
+    NO_PIXELS = ("no-pixels", "the file holds no pixel data", "send the file again from its source")
+    TRUNCATED = ("truncated", "fewer pixel bytes than the header announces", "send the file again from its source")
+    DECODE_FAILED = ("decode-failed", "the pixel data cannot be decoded", "send the file again, or convert it with dcmdjpeg")
+    DECODER_CRASH = ("decoder-crash", "decoding this file killed its process", "send the file again from its source")
+    UNSUPPORTED_SYNTAX = ("unsupported-transfer-syntax", "no decoder for this transfer syntax", "convert the file to Explicit VR Little Endian")
+    UNSUPPORTED_PIXELS = ("unsupported-pixels", "colour or otherwise unusable pixels", "store the monochrome original")
+    TOO_LARGE = ("too-large", "the header announces more pixels than --max-pixels allows", "raise --max-pixels if the file is genuine")
+    # preprocess and later
+    NO_BREAST = ("no-breast", "no breast was found in the image", "look at the image; it may be blank or not a mammogram")
+    INTERNAL = ("internal-error", "an error inside mammoscan", "please report it with the log file")
+
+    @property
+    def code(self) -> str:
+        return self.value[0]
+
+    @property
+    def meaning(self) -> str:
+        return self.value[1]
+
+    @property
+    def remedy(self) -> str:
+        return self.value[2]
+
+
+class ExitCode(int, Enum):
+    """Exit statuses of the command line, documented in the README."""
+
+    ALL_ANALYSED = 0
+    SOME_FAILED = 1
+    USAGE = 2
+    NOTHING_ANALYSED = 3
+    LOCKED = 4
+    INTERRUPTED = 130
+
+
+class MammoscanError(Exception):
+    """Base of all errors that a user can meet: what happened, where, and what to do."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, path: Path | str | None = None, remedy: str = "") -> None:
+        self.message = message
+        self.path = path
+        self.remedy = remedy
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        where = f"{self.path}: " if self.path is not None else ""
+        what_to_do = f" ({self.remedy})" if self.remedy else ""
+        return f"{where}{self.message}{what_to_do}"
+
+
+class UsageError(MammoscanError):
+    """Options or arguments that do not fit together (exit status 2)."""
+
+    code = "usage"
+
+
+class LockedError(MammoscanError):
+    """Another run holds the output folder (exit status 4)."""
+
+    code = "locked"
+
+
+class ModelError(MammoscanError):
+    """A model bundle that is missing, wrong, truncated or incompatible."""
+
+    code = "model"
+
+
+class LabelError(MammoscanError):
+    """Ground truth or training labels that cannot be used, with their row."""
+
+    code = "labels"
+
+
+class InputError(MammoscanError):
+    """One input file that cannot be analysed, with its coded reason.
+
+    Raised by the stages; caught once per image in the pipeline.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "", *, path: Path | str | None = None) -> None:
+        self.reason = reason
+        self.detail = detail
+        self.code = reason.code
+        message = f"{reason.meaning}: {detail}" if detail else reason.meaning
+        super().__init__(message, path=path, remedy=reason.remedy)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions cross process boundaries; the default would replay the formatted message.
+        return (_rebuild_input_error, (self.reason, self.detail, self.path))
+
+
+def _rebuild_input_error(reason: Reason, detail: str, path: Path | str | None) -> InputError:
+    return InputError(reason, detail, path=path)

@@ -1,0 +1,1 @@
+"""One module a kind of result: ``render(StudyResult, ReportContext) -> bytes``."""

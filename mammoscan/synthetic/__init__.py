@@ -1,0 +1,1 @@
+"""The demo archive: synthetic, anatomically believable mammograms with their truth."""

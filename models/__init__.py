@@ -1,0 +1,1 @@
+"""Files of the bundled model, read with importlib.resources."""
