@@ -24,7 +24,6 @@ class AnalysisConfig:
     max_pixels: int = 100_000_000
     operating_point: str = "sensitivity-0.90"
     threshold: float | None = None  # overrides the operating point
-    density_table: str = ""  # digest of the user's density CSV
 
     def digest(self) -> str:
         """SHA-256 hex over the sorted JSON of all fields."""
@@ -48,3 +47,4 @@ class RunConfig:
     quiet: bool = False
     json_summary: bool = False
     log_file: Path | None = None
+    retry_failed: bool = False

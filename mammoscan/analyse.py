@@ -1,0 +1,111 @@
+"""One image through the array stages: what a worker process does with it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from mammoscan import crops, features, pixels, preprocess, segment
+from mammoscan.domain import Analysed, Failed, Geometry, Preview
+from mammoscan.errors import InputError, Reason, Stage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mammoscan.config import AnalysisConfig
+    from mammoscan.domain import Header, Image
+
+log = logging.getLogger(__name__)
+
+# Longest side of the pictures in reports, in pixels: enough for a printed half page.
+PREVIEW_SIDE = 900
+
+
+def analyse(header: Header, config: AnalysisConfig) -> Analysed | Failed:
+    """Decode, prepare, segment and measure one image. The only place that catches per image.
+
+    Returns
+    -------
+    Analysed, or Failed with the stage and the coded reason. Never raises for a bad image.
+    """
+    # The work is spread over processes already: more threads would only fight for the same cores.
+    cv2.setNumThreads(1)
+    seconds: list[tuple[str, float]] = []
+    stage = Stage.PIXELS
+    began = time.perf_counter()
+
+    def lap() -> None:
+        nonlocal began
+        now = time.perf_counter()
+        seconds.append((stage.value, now - began))
+        began = now
+
+    try:
+        image = pixels.read_image(header, max_pixels=config.max_pixels)
+        lap()
+        stage = Stage.PREPROCESS
+        prepared = preprocess.prepare(image)
+        lap()
+        stage = Stage.SEGMENT
+        segmented = segment.segment(prepared, max_regions=config.max_regions)
+        lap()
+        stage = Stage.FEATURES
+        measures = features.region_features(segmented)
+        whole = features.image_features(prepared)
+        patches = crops.region_crops(segmented, side=config.crop_side, context=config.crop_context)
+        picture = preview(image, prepared.geometry, segmented.seeds)
+        lap()
+    except InputError as error:
+        return failed(header, stage, error.reason, error.detail)
+    except MemoryError:
+        return failed(header, stage, Reason.TOO_LARGE, "out of memory")
+    except Exception as error:
+        log.exception("internal error in stage %s", stage.value)
+        return failed(header, stage, Reason.INTERNAL, f"{type(error).__name__}: {error}")
+    return Analysed(
+        header=header,
+        geometry=prepared.geometry,
+        regions=segmented.regions,
+        features=measures,
+        image_features=whole,
+        crops=patches,
+        preview=picture,
+        flags=prepared.flags,
+        seconds=tuple(seconds),
+    )
+
+
+def failed(header: Header, stage: Stage, reason: Reason, detail: str = "") -> Failed:
+    """The failure of an image whose header was read."""
+    return Failed(
+        file=header.file,
+        stage=stage,
+        reason=reason,
+        detail=detail,
+        study_instance_uid=header.study.study_instance_uid,
+        sop_instance_uid=header.sop_instance_uid,
+        header=header,
+    )
+
+
+def preview(image: Image, geometry: Geometry, seeds: NDArray[np.bool_]) -> Preview:
+    """A small picture of the source, with the thresholded seeds laid over it in its orientation.
+
+    image: (rows, columns) float32 in 0 to 1. seeds: bool at the working scale of ``geometry``.
+    """
+    rows, columns = image.pixels.shape
+    scale = min(1.0, PREVIEW_SIDE / max(rows, columns))
+    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    small = cv2.resize(image.pixels, size, interpolation=cv2.INTER_AREA)
+    # Working pixels to preview pixels: the inverse of the geometry, in OpenCV's centre convention.
+    corners = np.array([[0.0, 0.0], [geometry.width, 0.0], [0.0, geometry.height]])
+    target = geometry.to_source(corners) * scale
+    matrix = cv2.getAffineTransform((corners - 0.5).astype(np.float32), (target - 0.5).astype(np.float32))
+    over = cv2.warpAffine(seeds.astype(np.uint8), matrix, size, flags=cv2.INTER_NEAREST)
+    return Preview(
+        pixels=np.round(np.clip(small, 0.0, 1.0) * 255.0).astype(np.uint8), seeds=over.astype(bool), scale=scale
+    )
