@@ -61,15 +61,25 @@ class Console:
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Ticker]:
         """Show the progress of one stage; ``total`` None where it is not known."""
+        with self.stages((name, total)) as (ticker,):
+            yield ticker
+
+    @contextmanager
+    def stages(self, *named_totals: tuple[str, int | None]) -> Iterator[tuple[Ticker, ...]]:
+        """Show the progress of stages that go on side by side."""
         if self._quiet:
-            yield _Silent()
+            yield tuple(_Silent() for _ in named_totals)
         elif self._err.is_terminal:
             with _progress(self._err) as progress:
-                yield _Bar(progress, progress.add_task(name, total=total, counts="", rate=""))
+                yield tuple(
+                    _Bar(progress, progress.add_task(name, total=total, counts="", rate=""))
+                    for name, total in named_totals
+                )
         else:
-            plain = _Plain(self, name, total)
+            plain = tuple(_Plain(self, name, total) for name, total in named_totals)
             yield plain
-            plain.close()
+            for ticker in plain:
+                ticker.close()
 
     def summary(self, summary: RunSummary, *, out: Path) -> None:
         """The counts at the end: a table, or one JSON object on stdout."""

@@ -1,6 +1,66 @@
-"""The command line."""
+"""The command line: options to a configuration, one call, an exit status. Nothing else."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from mammoscan import NOTICE, __version__
+from mammoscan.errors import ExitCode, LockedError, MammoscanError
+
+# Command name to the module and the function that hold it; modules load when they are used, so
+# that `mammoscan --help` answers at once and without TensorFlow.
+COMMANDS = {
+    "run": ("mammoscan.cli.run", "run_command", "Analyse an archive into reports and tables."),
+    "inspect": ("mammoscan.cli.inspect", "inspect_command", "Show one file's facts, decisions and pictures."),
+    "demo": ("mammoscan.cli.demo", "demo_command", "Write synthetic example studies and run over them."),
+    "audit": ("mammoscan.cli.audit", "audit_command", "Hold results against ground truth."),
+    "train": ("mammoscan.cli.train", "train_command", "Train and evaluate a model."),
+}
 
 
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Names in the order of a first use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, function, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands from the table, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Turn domain errors into one line and the right status."""
+        try:
+            return super().invoke(ctx)
+        except LockedError as error:
+            raise _Exit(str(error), ExitCode.LOCKED) from error
+        except MammoscanError as error:
+            raise _Exit(str(error), ExitCode.USAGE) from error
+
+
+class _Exit(click.ClickException):
+    def __init__(self, message: str, code: ExitCode) -> None:
+        super().__init__(message)
+        self.exit_code = int(code)
+
+
+@click.group(
+    cls=LazyGroup,
+    help=f"Scan archives of DICOM mammograms: structured reports, tables, PDFs, audit.\n\n{NOTICE}",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="mammoscan")
 def main() -> None:
-    """Run the command line."""
-    raise SystemExit(2)
+    """Entry point; the help text is above."""

@@ -1,0 +1,40 @@
+"""``mammoscan inspect FILE``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mammoscan.cli.options import analysis_options
+
+if TYPE_CHECKING:
+    from mammoscan.config import AnalysisConfig
+
+
+@click.command("inspect")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), default=None,
+              help="Write the four pictures to this PNG file.")
+@click.option("--model", type=click.Path(path_type=Path), default=None,
+              help="Folder of a trained model; the bundled one by default.")
+@analysis_options
+def inspect_command(file: Path, picture: Path | None, model: Path | None, analysis: AnalysisConfig) -> None:
+    """Show FILE's header facts, what the rules decide, its findings and the four pictures.
+
+    The facts are printed, so this command shows patient data on the terminal; it writes nothing
+    but --picture.
+    """
+    from mammoscan import inspection
+    from mammoscan.console import Console, set_up_logging
+
+    set_up_logging(None)
+    result = inspection.inspect(file, analysis, model)
+    Console().facts(result.facts)
+    if picture is not None and result.picture is not None:
+        from mammoscan import store
+
+        store.write_atomic(picture, result.picture)
+        click.echo(f"pictures: {picture}", err=True)
+    raise SystemExit(int(result.exit_code))

@@ -1,0 +1,122 @@
+"""From analysed images to predictions: batches that mix images and studies go through the network."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mammoscan import crops, density, findings
+from mammoscan.domain import Analysed, DensityReading, DensitySource, Finding, Prediction, Scores
+from mammoscan.model.classify import Classifier, clinical_inputs, image_scores
+from mammoscan.model.explain import grad_cam
+from mammoscan.report import uids
+
+if TYPE_CHECKING:
+    from mammoscan.config import RunConfig
+    from mammoscan.model.bundle import Bundle
+    from mammoscan.model.classify import RegionOutputs
+    from mammoscan.pipeline import PlannedImage
+
+
+class Scorer:
+    """Collects analysed images and classifies their regions together.
+
+    TensorFlow is loaded with the first batch, while the workers are already busy.
+    """
+
+    def __init__(self, bundle: Bundle, config: RunConfig, threshold: float) -> None:
+        self._bundle = bundle
+        self._config = config
+        self._digest = config.analysis.digest()
+        self._threshold = threshold
+        self._waiting: list[tuple[PlannedImage, Analysed]] = []
+        self._classifier: Classifier | None = None
+        self.pending_regions = 0
+        self.seconds = 0.0
+
+    def close(self) -> None:
+        """Forget the network."""
+        self._classifier = None
+
+    def add(self, image: PlannedImage, analysed: Analysed) -> None:
+        """Queue an image for the next batch."""
+        self._waiting.append((image, analysed))
+        self.pending_regions += len(analysed.regions)
+
+    def flush(self) -> list[tuple[PlannedImage, Prediction]]:
+        """Classify what is queued."""
+        began = time.perf_counter()
+        waiting, self._waiting, self.pending_regions = self._waiting, [], 0
+        if not waiting:
+            return []
+        if self._classifier is None:
+            self._classifier = Classifier(self._bundle, batch_size=self._config.batch_size)
+        densities = [_density(image, analysed) for image, analysed in waiting]
+        counts = [len(analysed.regions) for _, analysed in waiting]
+        outputs = self._classifier.predict(
+            np.concatenate([analysed.crops for _, analysed in waiting]),
+            np.concatenate(
+                [
+                    np.repeat(clinical_inputs(image.header, reading)[None], count, axis=0)
+                    for (image, _), reading, count in zip(waiting, densities, counts, strict=True)
+                ]
+            ),
+            np.concatenate([analysed.features for _, analysed in waiting]),
+        )
+        ends = np.cumsum(counts)
+        results = []
+        for (image, analysed), reading, end, count in zip(waiting, densities, ends, counts, strict=True):
+            part = outputs.part(end - count, end)
+            results.append((image, self._prediction(image, analysed, reading, part)))
+        self.seconds += time.perf_counter() - began
+        return results
+
+    def _prediction(
+        self, image: PlannedImage, analysed: Analysed, reading: DensityReading, outputs: RegionOutputs
+    ) -> Prediction:
+        assert self._classifier is not None
+        chosen = findings.select(
+            analysed.regions, outputs.malignancy.tolist(), most=self._config.analysis.max_findings
+        )
+        heats = grad_cam(self._classifier, outputs.take(np.array(chosen, dtype=np.intp))) if chosen else ()
+        found = []
+        for number, (index, heat) in enumerate(zip(chosen, heats, strict=True), 1):
+            region = analysed.regions[index]
+            normal, benign, malignant = (float(p) for p in outputs.probabilities[index])
+            malignancy = float(outputs.malignancy[index])
+            tracking_id, tracking_uid = uids.tracking(
+                image.header, number, self._bundle.identity.sha256, self._digest
+            )
+            found.append(
+                Finding(
+                    number=number,
+                    tracking_id=tracking_id,
+                    tracking_uid=tracking_uid,
+                    region=region,
+                    scores=Scores(normal, benign, malignant, malignancy),
+                    above_threshold=malignancy >= self._threshold,
+                    features=analysed.features[index],
+                    heat=heat,
+                    heat_box=crops.crop_box(region.box, self._config.analysis.crop_context),
+                )
+            )
+        return Prediction(
+            header=image.header,
+            geometry=analysed.geometry,
+            image_features=analysed.image_features,
+            density=reading,
+            scores=image_scores(self._bundle, outputs),
+            findings=tuple(found),
+            candidates=len(analysed.regions),
+            preview=analysed.preview,
+            flags=analysed.flags,
+            seconds=analysed.seconds,
+        )
+
+
+def _density(image: PlannedImage, analysed: Analysed) -> DensityReading:
+    if image.density is not None and image.density.source is not DensitySource.NONE:
+        return image.density
+    return density.best_density(image.header, (), None, analysed.image_features.density)
