@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console as RichConsole
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -80,6 +81,16 @@ class Console:
             yield plain
             for ticker in plain:
                 ticker.close()
+
+    def facts(self, facts: tuple[tuple[str, str], ...]) -> None:
+        """Names and values, one a line, on stdout."""
+        table = Table(show_header=False, box=None)
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        for name, value in facts:
+            table.add_row(escape(name), escape(value))
+        self._out.print(table)
+        self._out.print(NOTICE, markup=False, soft_wrap=True)
 
     def summary(self, summary: RunSummary, *, out: Path) -> None:
         """The counts at the end: a table, or one JSON object on stdout."""

@@ -30,7 +30,7 @@ def safe_name(identifier: str) -> str:
     with a dot and cannot leave its folder.
     """
     cleaned = _UNSAFE.sub("-", identifier)[:_LONGEST_NAME].strip(".-")
-    if cleaned == identifier and cleaned == cleaned.lower():
+    if cleaned and cleaned == identifier == identifier.lower():
         return cleaned
     digest = hashlib.sha256(identifier.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return f"{cleaned.lower()}-{digest}" if cleaned else digest
