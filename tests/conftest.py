@@ -1,0 +1,34 @@
+"""Archives and runs that several tests share."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory) -> Path:
+    """The demo archive and its labels, written once: ``demo/archive``, ``demo/labels.csv``."""
+    from mammoscan.synthetic.archive import write_demo
+
+    out = tmp_path_factory.mktemp("demo")
+    write_demo(out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def demo_run(demo, tmp_path_factory) -> Path:
+    """The output folder of a run over the demo archive. Read only; copy it to change it."""
+    from mammoscan import pipeline
+    from mammoscan.config import RunConfig
+    from mammoscan.console import Console
+
+    out = tmp_path_factory.mktemp("demo-run") / "reports"
+    pipeline.run(RunConfig(archive=demo / "archive", out=out, settle_seconds=0), Console(quiet=True))
+    return out
+
+
+@pytest.fixture
+def copied_run(demo_run, tmp_path) -> Path:
+    """A copy of the demo run's output that a test may change."""
+    return shutil.copytree(demo_run, tmp_path / "reports")
