@@ -1,0 +1,179 @@
+"""The command line, in sentences."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from mammoscan.cli import COMMANDS, main
+from mammoscan.errors import ExitCode
+
+
+def _mammoscan(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "mammoscan", *map(str, arguments)],
+        capture_output=True, text=True, check=False, timeout=600, **options,
+    )  # fmt: skip
+
+
+def test_help_answers_without_tensorflow():
+    code = (
+        "import sys\nfrom click.testing import CliRunner\nfrom mammoscan.cli import main\n"
+        "result = CliRunner().invoke(main, ['--help'])\nassert result.exit_code == 0, result.output\n"
+        "print(result.output)\n"
+        "heavy = {'tensorflow', 'keras', 'cv2', 'pydicom', 'highdicom', 'reportlab'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name):
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    assert "Usage" in result.output
+
+
+def test_help_says_what_it_is_for():
+    assert "second reading" in CliRunner().invoke(main, ["--help"]).output
+
+
+def test_an_unknown_option_is_a_usage_error(tmp_path):
+    assert _mammoscan("run", tmp_path, "--out", tmp_path / "out", "--nonsense").returncode == ExitCode.USAGE
+
+
+def test_a_missing_archive_is_a_usage_error_that_names_it(tmp_path):
+    done = _mammoscan("run", tmp_path / "nowhere", "--out", tmp_path / "out")
+    assert done.returncode == ExitCode.USAGE
+    assert "nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_model_is_an_error_that_names_it(demo, tmp_path):
+    done = _mammoscan("run", demo / "archive", "--out", tmp_path / "out", "--model", tmp_path / "no-model")
+    assert done.returncode == ExitCode.USAGE
+    assert "no-model" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_operating_point_names_those_there_are(demo, tmp_path):
+    done = _mammoscan("run", demo / "archive", "--out", tmp_path / "out", "--operating-point", "perfect")
+    assert done.returncode == ExitCode.USAGE
+    assert "sensitivity-0.90" in done.stderr
+
+
+def test_nothing_to_analyse_is_status_three(tmp_path):
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "note.txt").write_text("hello")
+    done = _mammoscan("run", tmp_path / "archive", "--out", tmp_path / "out", "--settle-seconds", 0)
+    assert done.returncode == ExitCode.NOTHING_ANALYSED
+
+
+def test_a_locked_folder_is_status_four(demo, tmp_path):
+    from mammoscan import store
+
+    with store.output_lock(tmp_path / "out"):
+        done = _mammoscan("run", demo / "archive", "--out", tmp_path / "out")
+    assert done.returncode == ExitCode.LOCKED
+    assert "another run" in done.stderr
+
+
+def test_quiet_says_nothing_on_an_unchanged_archive(demo, copied_run):
+    done = _mammoscan("run", demo / "archive", "--out", copied_run, "--settle-seconds", 0, "--quiet")
+    assert done.returncode == ExitCode.SOME_FAILED
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_json_prints_one_object_on_stdout(demo, copied_run):
+    done = _mammoscan("run", demo / "archive", "--out", copied_run, "--settle-seconds", 0, "--json")
+    summary = json.loads(done.stdout)
+    assert summary["analysed"] == 0
+    assert summary["unchanged"] > 0
+    assert summary["failed"] > 0
+
+
+def test_plain_lines_are_written_when_there_is_no_terminal(demo, copied_run):
+    done = _mammoscan("run", demo / "archive", "--out", copied_run, "--settle-seconds", 0)
+    assert "reading headers: " in done.stderr
+    assert "\x1b[" not in done.stdout + done.stderr
+    assert "files failed" in done.stdout
+    assert "second reading" in done.stdout
+
+
+def test_a_terminal_gets_a_progress_display(demo, copied_run):
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mammoscan", "run", str(demo / "archive"), "--out", str(copied_run),
+         "--settle-seconds", "0"],
+        stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    os.close(master)
+    process.wait()
+    assert b"reading headers" in shown
+    assert b"skipped" in shown
+
+
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(demo, tmp_path):
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mammoscan", "run", str(demo / "archive"), "--out", str(out), "--settle-seconds", "0"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while not list(out.glob("studies/*/report.pdf")) and time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended before it could be interrupted"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert "same command continues" in said
+    assert "Traceback" not in said
+
+
+def test_inspect_shows_facts_decision_and_pictures(demo, tmp_path):
+    path = next(p for p in sorted((demo / "archive").rglob("*")) if _is_analysed(demo, p))
+    done = _mammoscan("inspect", path, "--picture", tmp_path / "four.png")
+    assert done.returncode == 0, done.stderr
+    for word in ("PatientID", "laterality", "decision", "analysed", "malignancy", "second reading"):
+        assert word in done.stdout
+    assert (tmp_path / "four.png").read_bytes().startswith(b"\x89PNG")
+
+
+def _is_analysed(demo, path):
+    return path.is_file() and path.relative_to(demo / "archive").as_posix() in (demo / "labels.csv").read_text()
+
+
+def test_inspect_says_why_a_file_is_not_analysed(tmp_path):
+    note = tmp_path / "note.txt"
+    note.write_text("hello")
+    done = _mammoscan("inspect", note)
+    assert done.returncode == ExitCode.NOTHING_ANALYSED
+    assert "not-dicom" in done.stdout
+
+
+
+
+def test_demo_write_only_writes_the_same_bytes_as_the_tests_use(demo, tmp_path):
+    done = _mammoscan("demo", tmp_path / "demo", "--write-only")
+    assert done.returncode == 0, done.stderr
+    for path in (demo / "archive").rglob("*"):
+        if path.is_file():
+            assert (tmp_path / "demo" / "archive" / path.relative_to(demo / "archive")).read_bytes() == path.read_bytes()
