@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Scales in millimetres.
-EDGE_MM = 1.6  # smoothing of the gradient
-STRIP_MM = 6.0  # width of the strips compared on both sides of a line
-# Where the edge usually meets the top and the wall (mean and spread; truth masks of mini-MIAS).
-TYPICAL_TOP_MM, SPREAD_TOP_MM = 35.0, 25.0
-TYPICAL_WALL_MM, SPREAD_WALL_MM = 75.0, 50.0
-REFINE_MM = 14.0  # how far the curve may leave the line
+EDGE_MM = 1.0  # smoothing of the gradient
+STRIP_MM = 4.0  # width of the strips compared on both sides of a line
+OUTWARD_MM = 0.8  # the drop is steepest inside what readers draw
+# Where the edge usually meets the top and the wall; all constants here were chosen by a random
+# search on the mini-MIAS films of the patients with an odd number.
+TYPICAL_TOP_MM, SPREAD_TOP_MM = 38.0, 25.0
+TYPICAL_WALL_MM, SPREAD_WALL_MM = 90.0, 60.0
+REFINE_MM = 16.0  # how far the curve may leave the line
 
 
 def pectoral_mask(
@@ -110,7 +112,7 @@ def _best_line(
     mean = clipped.sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
     consistent = ((drop > 0) & seen).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
     prior = np.exp(-0.5 * (((x_top * mm - TYPICAL_TOP_MM) / SPREAD_TOP_MM) ** 2 + ((y_wall * mm - TYPICAL_WALL_MM) / SPREAD_WALL_MM) ** 2))
-    score = mean * consistent**2 * prior * (share > 0.6)
+    score = mean * consistent * prior * (share > 0.6)
     best = int(np.argmax(score))
     if score[best] <= 0:
         return None
@@ -131,7 +133,7 @@ def _refine(smooth: NDArray[np.float32], x_top: float, y_wall: float, mm: float)
     drop = _sample(smooth, (radius - step) * cos, (radius - step) * sin) - _sample(
         smooth, (radius + step) * cos, (radius + step) * sin
     )
-    cost = -np.clip(drop, -0.02, 0.06) + 0.004 * np.abs(offsets * mm / REFINE_MM)[None, :]
+    cost = -np.clip(drop, -0.02, 0.1) + 0.002 * np.abs(offsets * mm / REFINE_MM)[None, :]
     total = cost.copy()
     back = np.zeros(cost.shape, np.intp)
     moves = np.arange(-3, 4)
@@ -141,7 +143,7 @@ def _refine(smooth: NDArray[np.float32], x_top: float, y_wall: float, mm: float)
             [
                 np.where(
                     (np.arange(n) + m >= 0) & (np.arange(n) + m < n),
-                    total[i - 1, np.clip(np.arange(n) + m, 0, n - 1)] + 0.002 * abs(m),
+                    total[i - 1, np.clip(np.arange(n) + m, 0, n - 1)] + 0.005 * abs(m),
                     np.inf,
                 )
                 for m in moves
@@ -154,7 +156,7 @@ def _refine(smooth: NDArray[np.float32], x_top: float, y_wall: float, mm: float)
     path[-1] = int(np.argmin(total[-1]))
     for i in range(len(angles) - 1, 0, -1):
         path[i - 1] = back[i, path[i]]
-    r = radius[np.arange(len(angles)), path]
+    r = radius[np.arange(len(angles)), path] + OUTWARD_MM / mm
     x, y = r * np.cos(angles), r * np.sin(angles)
     bottom = max(1, min(h, round(float(y.max()))))
     order = np.argsort(y, kind="stable")

@@ -27,8 +27,8 @@ MASK_MM = 0.8  # pixel at which masks are found
 # Only scales of filters follow from it; no size in millimetres is ever reported from it.
 ASSUMED_HEIGHT_MM = 240.0
 MARGIN_MM = 3.0
-# A breast covers more than this share of its picture, and less than the other.
-SMALLEST_SHARE, LARGEST_SHARE = 0.02, 0.98
+# A breast covers more than this share of its picture (a close view may fill it).
+SMALLEST_SHARE = 0.02
 
 
 def prepare(image: Image) -> Prepared:
@@ -149,8 +149,8 @@ def breast_mask(
     grown = cv2.dilate(core, kernel).astype(bool) & foreground
     breast = fill_holes(grown)
     share = float(breast.mean())
-    if not SMALLEST_SHARE <= share <= LARGEST_SHARE:
-        raise InputError(Reason.NO_BREAST, f"the bright area covers {share:.0%} of the picture")
+    if share < SMALLEST_SHARE:
+        raise InputError(Reason.NO_BREAST, f"the bright area covers only {share:.1%} of the picture")
     return breast, ((pixels > threshold) & ~padding) | breast
 
 
