@@ -25,9 +25,9 @@ AT = (5, 10, 15, 20, 30)
 def truths(film):
     """Findings as (kind, value): circles of MIAS, boxes of CBIS, lesion masks of CESM."""
     if film.source == "mias":
-        return [("circle", c) for c in film.circles()]
+        return [("circle", c) for c in films.circles(film)]
     if film.source == "cbis-mass":
-        return [("box", b) for b in film.boxes()]
+        return [("box", b) for b in film.occupied()]
     count, labels, stats, _ = cv2.connectedComponentsWithStats(film.lesion_mask().astype(np.uint8))
     return [("mask", labels == i) for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= 20]
 
