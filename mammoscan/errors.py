@@ -37,6 +37,7 @@ class Reason(Enum):
     OUTPUT = ("own-output", "a file of mammoscan's own output folder", "nothing to do")
     # header
     BROKEN_HEADER = ("broken-header", "the DICOM header cannot be parsed", "send the file again from its source")
+    MIXED_PATIENTS = ("mixed-patients", "one StudyInstanceUID carries two different patient identifiers", "find out whose images these are; none of the study was analysed")
     MISSING_UID = ("missing-uid", "SOPInstanceUID, StudyInstanceUID or SOPClassUID is missing or invalid", "send the file again from its source")
     OTHER_MODALITY = ("other-modality", "not a mammography image", "nothing to do")
     NOT_AN_IMAGE = ("not-an-image", "a mammography object without pixels of its own (report, presentation state, segmentation)", "nothing to do")
@@ -45,9 +46,10 @@ class Reason(Enum):
     FOR_PROCESSING = ("for-processing", "raw image (FOR PROCESSING)", "store FOR PRESENTATION images, or run with --include for-processing")
     MAGNIFICATION = ("magnification-view", "magnification view", "run with --include magnification to analyse it")
     SPOT = ("spot-view", "spot compression view", "run with --include spot to analyse it")
-    IMPLANT = ("implant", "breast implant in view", "run with --include implant to analyse it")
-    PARTIAL_VIEW = ("partial-view", "partial view of the breast", "run with --include partial to analyse it")
+    IMPLANT = ("implant", "breast implant in view", "run without --exclude implant to analyse it")
+    PARTIAL_VIEW = ("partial-view", "partial view of the breast", "run without --exclude partial to analyse it")
     SPECIMEN = ("specimen", "specimen radiograph", "nothing to do")
+    SECONDARY_CAPTURE = ("secondary-capture", "a secondary capture with Modality MG", "run without --exclude secondary-capture to analyse it")
     SCORECARD = ("scorecard", "a scorecard, localiser or other non-screening picture in the study", "nothing to do")
     MULTIFRAME = ("multiframe", "more than one frame", "store single-frame images")
     # pixels
