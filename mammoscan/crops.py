@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mammoscan.domain import Prepared, Segmented
+    from mammoscan.domain import Geometry, Prepared, Segmented
 
 Box = tuple[float, float, float, float]
 
@@ -18,13 +18,12 @@ Box = tuple[float, float, float, float]
 SMALLEST_MM = 20.0
 
 
-def crop_box(prepared: Prepared, box: Box, context: float) -> Box:
+def crop_box(geometry: Geometry, box: Box, context: float) -> Box:
     """The square in source pixels that a crop of a region shows.
 
     box: (x0, y0, x1, y1) of the region in source pixels. context: side over the longer box side.
     The square is one in millimetres: with non-square pixels its two sides differ in pixels.
     """
-    geometry = prepared.geometry
     ratio = geometry.scale_y / geometry.scale_x  # square in working pixels
     width = max((box[2] - box[0]), (box[3] - box[1]) * ratio) * context
     width = max(width, SMALLEST_MM / geometry.mm / geometry.scale_x)
@@ -40,7 +39,7 @@ def crop(prepared: Prepared, box: Box, *, side: int, context: float) -> NDArray[
     monotone map that is the same for every crop of an image. What lies outside the picture is 0.
     """
     low, high = grey_range(prepared)
-    return _cut(prepared, crop_box(prepared, box, context), side, low, high)
+    return _cut(prepared, crop_box(prepared.geometry, box, context), side, low, high)
 
 
 def region_crops(segmented: Segmented, *, side: int, context: float) -> NDArray[np.uint8]:
@@ -49,7 +48,7 @@ def region_crops(segmented: Segmented, *, side: int, context: float) -> NDArray[
     low, high = grey_range(prepared)
     out = np.zeros((len(segmented.regions), side, side), np.uint8)
     for index, region in enumerate(segmented.regions):
-        out[index] = _cut(prepared, crop_box(prepared, region.box, context), side, low, high)
+        out[index] = _cut(prepared, crop_box(prepared.geometry, region.box, context), side, low, high)
     return out
 
 

@@ -444,7 +444,8 @@ class Finding:
 
     number: 1.. within the study, stable order. tracking_id and tracking_uid are the same in every
     output. features: as named by ``features.REGION_FEATURES``. heat: float32 (h, w) Grad-CAM over
-    the crop's box ``heat_box`` (source pixels), 0 to 1; None where it was not computed.
+    the crop's box ``heat_box`` (source pixels), in source orientation, 0 to 1; None where it was not
+    computed.
     """
 
     number: int

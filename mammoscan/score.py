@@ -63,7 +63,6 @@ class Scorer:
                     for (image, _), reading, count in zip(waiting, densities, counts, strict=True)
                 ]
             ),
-            np.concatenate([analysed.features for _, analysed in waiting]),
         )
         ends = np.cumsum(counts)
         results = []
@@ -98,8 +97,8 @@ class Scorer:
                     scores=Scores(normal, benign, malignant, malignancy),
                     above_threshold=malignancy >= self._threshold,
                     features=analysed.features[index],
-                    heat=heat,
-                    heat_box=crops.crop_box(region.box, self._config.analysis.crop_context),
+                    heat=heat if not analysed.geometry.flipped else np.ascontiguousarray(heat[:, ::-1]),
+                    heat_box=crops.crop_box(analysed.geometry, region.box, self._config.analysis.crop_context),
                 )
             )
         return Prediction(
@@ -107,7 +106,7 @@ class Scorer:
             geometry=analysed.geometry,
             image_features=analysed.image_features,
             density=reading,
-            scores=image_scores(self._bundle, outputs),
+            scores=image_scores(outputs),
             findings=tuple(found),
             candidates=len(analysed.regions),
             preview=analysed.preview,
