@@ -1,0 +1,319 @@
+"""Results to audit: the tables that a run wrote, or a CSV of scores made elsewhere."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mammoscan.audit.labels import DENSITIES, SIDES, find_columns, plain, read_csv
+from mammoscan.audit.lesions import Mark
+from mammoscan.errors import LabelError
+
+# Name to the headings it is found under; the first is the run's own.
+IMAGE_COLUMNS: dict[str, tuple[str, ...]] = {
+    "id": ("id", "case", "case_id", "image_id"),
+    "sop_instance_uid": ("sop_instance_uid", "sopinstanceuid", "sop_uid"),
+    "path": ("path", "file", "file_path", "filename"),
+    "patient_id": ("patient_id", "patientid", "patient", "patient_code"),
+    "study_instance_uid": ("study_instance_uid", "studyinstanceuid", "study_uid", "study"),
+    "laterality": ("laterality", "side", "breast"),
+    "view": ("view", "view_position"),
+    "score": ("malignancy", "score", "malignancy_score", "prediction", "probability"),
+    "normal": ("p_normal", "normal", "probability_normal"),
+    "benign": ("p_benign", "benign", "probability_benign"),
+    "malignant": ("p_malignant", "malignant", "probability_malignant"),
+    "density": ("density", "breast_density"),
+    "age": ("age_years", "age", "patient_age"),
+    "manufacturer": ("manufacturer", "vendor"),
+    "study_date": ("study_date", "studydate", "date"),
+    "folder": ("report_folder", "folder", "reports", "report", "study_folder"),
+}
+FINDING_COLUMNS: dict[str, tuple[str, ...]] = {
+    "sop_instance_uid": ("sop_instance_uid", "sopinstanceuid"),
+    "number": ("finding", "number", "finding_number"),
+    "kind": ("kind", "region_kind"),
+    "x": ("centre_x", "centre_x_px", "center_x", "x"),
+    "y": ("centre_y", "centre_y_px", "center_y", "y"),
+    "x0": ("box_x0", "x0", "box_x0_px", "x0_px"),
+    "y0": ("box_y0", "y0", "box_y0_px", "y0_px"),
+    "x1": ("box_x1", "x1", "box_x1_px", "x1_px"),
+    "y1": ("box_y1", "y1", "box_y1_px", "y1_px"),
+    "area": ("area_px", "area_px2"),
+    "score": ("malignancy", "score", "malignancy_score"),
+}
+FILE_COLUMNS: dict[str, tuple[str, ...]] = {
+    "sop_instance_uid": ("sop_instance_uid", "sopinstanceuid"),
+    "path": ("path", "file", "relative"),
+    "status": ("status", "outcome", "result"),
+    "reason": ("reason", "code", "reason_code"),
+}
+CLASSES = ("normal", "benign", "malignant")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """One image's score with what is known about it; '' and None where nothing is.
+
+    score: higher is more suspicious; a probability where all scores lie in 0 to 1.
+    classes: probabilities of normal, benign, malignant, or None. folder: the study's reports.
+    """
+
+    id: str
+    sop_instance_uid: str
+    path: str
+    patient_id: str
+    study_instance_uid: str
+    laterality: str
+    view: str
+    score: float
+    classes: tuple[float, float, float] | None
+    density: str
+    age: float | None
+    manufacturer: str
+    year: str
+    folder: str
+    marks: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All images of a run or a foreign table.
+
+    thresholds: (name, score) operating points. failed: identifier to the coded reason of files
+    without a score. has_marks: whether findings with positions are known (else no FROC).
+    """
+
+    name: str
+    source: Path
+    images: tuple[ImageResult, ...]
+    thresholds: tuple[tuple[str, float], ...]
+    failed: Mapping[str, str]
+    has_marks: bool
+    archive: Path | None
+    model: str
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether a folder was written by ``mammoscan run``."""
+    return path.is_dir() and (path / "images.csv").is_file() and (path / "run.json").is_file()
+
+
+def read_results(path: Path, chosen: Mapping[str, str] | None = None) -> Results:
+    """Read a run's folder or a CSV file.
+
+    Raises
+    ------
+    LabelError
+        Where a table cannot be used, or two rows carry the same identifier.
+    """
+    return _read_run(path) if path.is_dir() else _read_foreign(path, chosen or {})
+
+
+def _read_run(folder: Path) -> Results:
+    if not is_run_folder(folder):
+        raise LabelError("not a results folder: images.csv or run.json is missing", path=folder)
+    run = _json(folder / "run.json")
+    marks = _read_marks(folder / "findings.csv")
+    images = _read_images(folder / "images.csv", {}, marks or {})
+    archive = _first(run, ("archive",), ("config", "archive"), ("configuration", "archive"))
+    model = _first(run, ("model", "sha256"), ("model", "name"))
+    return Results(
+        name=folder.name,
+        source=folder,
+        images=images,
+        thresholds=_thresholds(run, folder),
+        failed=_read_failed(folder / "files.csv"),
+        has_marks=marks is not None,
+        archive=Path(str(archive)) if archive else None,
+        model=str(model or ""),
+    )
+
+
+def _read_foreign(path: Path, chosen: Mapping[str, str]) -> Results:
+    return Results(
+        path.stem, path, _read_images(path, chosen, {}), (), {}, has_marks=False, archive=None, model=""
+    )
+
+
+def _read_images(
+    path: Path, chosen: Mapping[str, str], marks: Mapping[str, list[Mark]]
+) -> tuple[ImageResult, ...]:
+    headings, rows = read_csv(path)
+    known = dict(IMAGE_COLUMNS)
+    columns = find_columns(headings, known, {k: v for k, v in chosen.items() if k in known}, path)
+    if "score" not in columns:
+        raise LabelError("no score column", path=path, remedy="name one with --column score=HEADING")
+    if not {"id", "sop_instance_uid", "path"} & set(columns):
+        raise LabelError(
+            "no column says which image a row is about", path=path, remedy="give id, path or sop_instance_uid"
+        )
+    images: list[ImageResult] = []
+    seen: dict[str, int] = {}
+    problems: list[str] = []
+    for line, cells in rows:
+        get = {name: unguard(cells[i]) if i < len(cells) else "" for name, i in columns.items()}
+        if get["score"] == "":
+            continue  # a failed image of a run; its reason is in files.csv
+        try:
+            image = _image(get, marks)
+        except ValueError as error:
+            problems.append(f"row {line}: {error}")
+            continue
+        if image.id in seen:
+            problems.append(f"rows {seen[image.id]} and {line}: the same image {image.id}")
+        seen[image.id] = line
+        images.append(image)
+    if problems:
+        more = f"; and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise LabelError("; ".join(problems[:20]) + more, path=path)
+    if not images:
+        raise LabelError("no image has a score", path=path)
+    return tuple(images)
+
+
+def _image(get: Mapping[str, str], marks: Mapping[str, list[Mark]]) -> ImageResult:
+    score = _float(get["score"], "score")
+    sop, file = get.get("sop_instance_uid", ""), get.get("path", "").replace("\\", "/").removeprefix("./")
+    identifier = get.get("id", "") or sop or file
+    if not identifier:
+        raise ValueError("no identifier")
+    study = get.get("study_instance_uid", "")
+    classes = None
+    if all(get.get(c, "") for c in CLASSES):
+        normal, benign, malignant = (_float(get[c], c) for c in CLASSES)
+        classes = (normal, benign, malignant)
+    date = get.get("study_date", "")
+    year = re.match(r"(\d{4})", date)
+    age = get.get("age", "")
+    folder = get.get("folder", "")
+    return ImageResult(
+        id=identifier,
+        sop_instance_uid=sop,
+        path=file,
+        patient_id=get.get("patient_id", ""),
+        study_instance_uid=study,
+        laterality=SIDES.get(get.get("laterality", "").lower(), ""),
+        view="" if plain(get.get("view", "")) == "unknown" else get.get("view", "").upper(),
+        score=score,
+        classes=classes,
+        density=DENSITIES.get(get.get("density", "").lower(), ""),
+        age=_float(age, "age") if age and age.lower() != "unknown" else None,
+        manufacturer=get.get("manufacturer", ""),
+        year=year.group(1) if year else "",
+        folder=folder,
+        marks=tuple(marks.get(sop, ())),
+    )
+
+
+def _read_marks(path: Path) -> dict[str, list[Mark]] | None:
+    if not path.is_file():
+        return None
+    headings, rows = read_csv(path)
+    columns = find_columns(headings, FINDING_COLUMNS, {}, path)
+    if not {"sop_instance_uid", "x", "y", "score"} <= set(columns):
+        return None
+    out: dict[str, list[Mark]] = {}
+    for line, cells in rows:
+        get = {name: unguard(cells[i]) if i < len(cells) else "" for name, i in columns.items()}
+        try:
+            corners = [get.get(n, "") for n in ("x0", "y0", "x1", "y1")]
+            box = None
+            if all(corners):
+                x0, y0, x1, y1 = (_float(c, "box") for c in corners)
+                box = (x0, y0, x1, y1)
+            area = get.get("area", "")
+            mark = Mark(
+                number=get.get("number", ""),
+                centre=(_float(get["x"], "x"), _float(get["y"], "y")),
+                box=box,
+                area=_float(area, "area") if area else None,
+                score=_float(get["score"], "score"),
+                kind=get.get("kind", ""),
+            )
+        except ValueError as error:
+            raise LabelError(f"row {line}: {error}", path=path) from error
+        out.setdefault(get["sop_instance_uid"], []).append(mark)
+    return out
+
+
+def _read_failed(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    headings, rows = read_csv(path)
+    columns = find_columns(headings, FILE_COLUMNS, {}, path)
+    if "reason" not in columns:
+        return {}
+    out: dict[str, str] = {}
+    for _, cells in rows:
+        get = {name: unguard(cells[i]) if i < len(cells) else "" for name, i in columns.items()}
+        if get["reason"]:
+            for name in ("sop_instance_uid", "path"):
+                if get.get(name):
+                    out.setdefault(get[name], get["reason"])
+    return out
+
+
+def _thresholds(run: Mapping[str, Any], folder: Path) -> tuple[tuple[str, float], ...]:
+    """The run's own operating point first, then the model's others."""
+    out: dict[str, float] = {}
+    value = _first(run, ("threshold",), ("operating_point", "threshold"), ("model", "threshold"))
+    name = _first(run, ("threshold_name",), ("operating_point", "name"), ("model", "threshold_name"))
+    if isinstance(value, int | float):
+        out[str(name or "run")] = float(value)
+    sources = [run]
+    if (folder / "model.json").is_file():
+        sources.append(_json(folder / "model.json"))
+    for source in sources:
+        points = _first(
+            source,
+            ("operating_points",),
+            ("thresholds",),
+            ("model", "operating_points"),
+            ("model", "thresholds"),
+        )
+        if isinstance(points, Mapping):
+            for key, point in points.items():
+                if isinstance(point, int | float):
+                    out.setdefault(str(key), float(point))
+    return tuple(out.items())
+
+
+def _first(data: Any, *routes: tuple[str, ...]) -> Any:
+    for route in routes:
+        value = data
+        for step in route:
+            value = value.get(step) if isinstance(value, Mapping) else None
+        if value is not None and not (
+            len(route) == 1 and isinstance(value, Mapping) and route[0] == "threshold"
+        ):
+            return value
+    return None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LabelError(f"cannot be read: {error}", path=path) from error
+    return data if isinstance(data, dict) else {}
+
+
+def unguard(cell: str) -> str:
+    """Take off the quote that keeps a spreadsheet from running a cell as a formula."""
+    cell = cell.strip()
+    return cell[1:] if len(cell) > 1 and cell[0] == "'" and cell[1] in "=+-@\t\r" else cell
+
+
+def _float(text: str, name: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise ValueError(f"{name} {text!r} is not a number") from error
+    if not math.isfinite(value):
+        raise ValueError(f"{name} {text!r} is not finite")
+    return value
