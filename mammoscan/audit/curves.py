@@ -71,7 +71,7 @@ class Ranking:
             return self.ends
         sums = np.add.reduceat(self.positive, np.append(0, self.ends[:-1] + 1))
         holds = sums > 0
-        return self.ends[holds | np.append(holds[1:], True)]
+        return np.asarray(self.ends[holds | np.append(holds[1:], True)])
 
     def cut(self, threshold: float) -> int:
         """Index into ``counts`` of a threshold: cases with score >= threshold are flagged."""

@@ -164,7 +164,7 @@ def read_labels(path: Path, chosen: Mapping[str, str] | None = None) -> Labels:
         raise LabelError(
             "no column says which case a row is about",
             path=path,
-            remedy="give sop_instance_uid, path, patient_id (+ laterality (+ view)), study_instance_uid or id",
+            remedy="give sop_instance_uid, path, patient_id (+ laterality, + view), study_instance_uid or id",
         )
     cases: dict[tuple[str, ...], list[_Row]] = {}
     problems: list[str] = []
@@ -176,7 +176,7 @@ def read_labels(path: Path, chosen: Mapping[str, str] | None = None) -> Labels:
                 key,
                 path,
             )
-        except ValueError as error:
+        except ValueError as error:  # all bad rows are told at once
             problems.append(f"row {line}: {error}")
             continue
         cases.setdefault(row.key, []).append(row)

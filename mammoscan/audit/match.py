@@ -277,8 +277,5 @@ def build_regions(joined: Joined) -> Regions | None:
 
 def lesions_of(pair: Pair, segs: Mapping[Path, Mapping[str, Lesion]]) -> tuple[Lesion, ...]:
     """Malignant lesions of an image, from its label's locations and segmentations."""
-    out = list(pair.label.lesions)
-    for path in pair.label.segs:
-        if pair.image.sop_instance_uid in segs[path]:
-            out.append(segs[path][pair.image.sop_instance_uid])
-    return tuple(out)
+    uid = pair.image.sop_instance_uid
+    return (*pair.label.lesions, *(segs[path][uid] for path in pair.label.segs if uid in segs[path]))

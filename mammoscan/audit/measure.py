@@ -100,10 +100,9 @@ def measure_level(cases: Cases, thresholds: Sequence[Threshold], settings: Setti
     ]
     every = (*thresholds, *found)
     statistic = _Statistic(cases, ranking, every)
-    point = statistic(np.ones(len(cases.truth)))[None]
-    repeats = bootstrap(
-        cases.groups[ranking.order], statistic, replicates=settings.replicates, seed=settings.seed
-    )
+    patients = int(cases.groups.max()) + 1
+    point = statistic(np.ones(patients))[None]
+    repeats = bootstrap(patients, statistic, replicates=settings.replicates, seed=settings.seed)
     make = _Maker(cases, settings)
     measures = [
         make.measure(name, point[0, i], repeats[:, i], other=make.analytic(name))
@@ -179,10 +178,9 @@ class _Statistic:
         self.gains = np.unique(np.searchsorted(corners, self.where))
         truth = cases.truth.astype(np.float64)
         columns = [np.bincount(groups, truth, patients), np.bincount(groups, 1 - truth, patients)]
-        for flagged in (cases.scores >= t.value for t in thresholds):
-            columns.append(np.bincount(groups, truth * flagged, patients))
-        for flagged in (cases.scores >= t.value for t in thresholds):
-            columns.append(np.bincount(groups, (1 - truth) * flagged, patients))
+        flags = [cases.scores >= t.value for t in thresholds]
+        columns += [np.bincount(groups, truth * flag, patients) for flag in flags]
+        columns += [np.bincount(groups, (1 - truth) * flag, patients) for flag in flags]
         self.by_patient = np.column_stack(columns)
         self.calibration: Floats | None = None
         if is_probability(cases.scores):

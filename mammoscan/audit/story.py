@@ -1,0 +1,318 @@
+"""The story of an audit: read, join, measure, compare, judge. Writing is in ``report``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+
+from mammoscan.audit.compare import McNemar, PairedAuc, changed_sides, mcnemar, paired_delong
+from mammoscan.audit.labels import COLUMNS, read_labels
+from mammoscan.audit.match import Cases, Joined, Regions, build, build_regions, join, levels_for
+from mammoscan.audit.measure import LevelAudit, Measure, Settings, Threshold, measure_froc, measure_level
+from mammoscan.audit.metrics import ALIASES, METRICS, ClassReport, class_report, confusion_matrix
+from mammoscan.audit.results import CLASSES, IMAGE_COLUMNS, Results, read_results
+from mammoscan.audit.subgroups import Difference, Group, subgroups
+from mammoscan.errors import LabelError, UsageError
+
+
+class AuditExit(int, Enum):
+    """Exit statuses of ``mammoscan audit``."""
+
+    FINE = 0
+    UNMATCHED = 1  # some labels or results found no partner
+    USAGE = 2
+    NOTHING_MATCHED = 3
+    BELOW_BAR = 5  # a --fail-under is not met; goes before UNMATCHED
+
+
+@dataclass(frozen=True, slots=True)
+class AuditConfig:
+    """What to audit, against what, and how."""
+
+    results: Path
+    labels: Path
+    out: Path
+    columns: tuple[tuple[str, str], ...] = ()  # name, heading
+    levels: tuple[str, ...] = ()
+    thresholds: tuple[float, ...] = ()
+    settings: Settings = Settings()
+    baseline: Path | None = None
+    fail_under: tuple[str, ...] = ()
+    archive: Path | None = None  # for pictures of the cases
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A ``--fail-under``: ``[level.]metric[@threshold name][.lower]=value``."""
+
+    text: str
+    level: str
+    metric: str
+    threshold: str
+    lower: bool
+    least: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a bar is met, by the value found (None: refused or missing, which fails)."""
+
+    bar: Bar
+    level: str
+    value: float | None
+    met: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One level of two results on their common cases."""
+
+    level: str
+    n: int
+    positives: int
+    only_new: int
+    only_baseline: int
+    auc: PairedAuc | None
+    refused: str
+    threshold: Threshold | None
+    mcnemar: McNemar | None
+    changed: tuple[tuple[str, bool, float, float], ...]  # id, truth, new score, baseline score
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Everything found, ready to be written."""
+
+    config: AuditConfig
+    joined: Joined
+    levels: tuple[LevelAudit, ...]
+    regions: Regions | None
+    region_note: str
+    froc: tuple[Measure, ...]
+    groups: tuple[Group, ...]
+    differences: tuple[Difference, ...]
+    classes: tuple[tuple[str, str, ClassReport], ...]  # level, how classes were decided, report
+    comparisons: tuple[Comparison, ...]
+    baseline: Results | None
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """All measures of all levels."""
+        return tuple(m for level in self.levels for m in level.measures) + self.froc
+
+    @property
+    def primary(self) -> LevelAudit:
+        """The level to show first: the coarsest above the region that the labels speak about."""
+        order = ("patient", "study", "breast", "image", "region")
+        return min(self.levels, key=lambda a: order.index(a.cases.level) if len(a.cases.truth) else 9)
+
+    @property
+    def exit(self) -> AuditExit:
+        """The one place that decides the exit status."""
+        if not self.joined.pairs:
+            return AuditExit.NOTHING_MATCHED
+        if not all(v.met for v in self.verdicts):
+            return AuditExit.BELOW_BAR
+        if self.joined.unmatched_labels or self.joined.unmatched_results:
+            return AuditExit.UNMATCHED
+        return AuditExit.FINE
+
+
+def audit(config: AuditConfig) -> Audit:
+    """Audit results against labels.
+
+    Raises
+    ------
+    LabelError
+        For labels or results that cannot be used, with their rows, or that never meet.
+    UsageError
+        For options that do not fit the labels.
+    """
+    bars = tuple(parse_bar(text) for text in config.fail_under)
+    for_labels, for_results = _split_columns(config.columns)
+    labels = read_labels(config.labels, for_labels)
+    results = read_results(config.results, for_results)
+    levels = levels_for(labels.key, config.levels)
+    joined = join(labels, results)
+    if not joined.pairs:
+        raise LabelError(
+            f"none of {len(labels.labels)} labels meets one of {len(results.images)} results by {labels.key.value}",
+            path=config.labels,
+            remedy="check the identifiers, or choose columns with --column",
+        )
+    thresholds = tuple(Threshold(n, v) for n, v in results.thresholds) + tuple(
+        Threshold(f"threshold {v:g}", v) for v in config.thresholds
+    )
+    regions, region_note = _regions(joined, levels, wanted="region" in config.levels)
+    cases = [regions.cases] if regions is not None and len(regions.cases.truth) else []
+    built = [build(joined, level) for level in levels if level != "region"]
+    cases += [c for c in built if len(c.truth)]
+    audits = tuple(measure_level(c, thresholds, config.settings) for c in cases)
+    froc: tuple[Measure, ...] = ()
+    if regions is not None:
+        froc = measure_froc(regions, config.settings, len(np.unique(regions.marks.image_groups)))
+    parts = [subgroups(c, thresholds[0] if thresholds else None, config.settings) for c in cases]
+    baseline = read_results(config.baseline, for_results) if config.baseline else None
+    comparisons: tuple[Comparison, ...] = ()
+    if baseline is not None:
+        other = join(labels, baseline)
+        comparisons = tuple(
+            _compare(c, build(other, c.level), thresholds) for c in cases if c.level != "region"
+        )
+    found = Audit(
+        config=config,
+        joined=joined,
+        levels=audits,
+        regions=regions,
+        region_note=region_note,
+        froc=froc,
+        groups=tuple(g for groups, _ in parts for g in groups),
+        differences=tuple(d for _, tests in parts for d in tests),
+        classes=tuple(report for c in cases for report in class_reports(c, thresholds)),
+        comparisons=comparisons,
+        baseline=baseline,
+        verdicts=(),
+    )
+    return dataclasses.replace(found, verdicts=tuple(judge(bar, found) for bar in bars))
+
+
+def _split_columns(columns: tuple[tuple[str, str], ...]) -> tuple[dict[str, str], dict[str, str]]:
+    """``results.NAME=HEADING`` is for results, else for labels; ``score`` can only be of results."""
+    for_labels: dict[str, str] = {}
+    for_results: dict[str, str] = {}
+    for name, heading in columns:
+        bare = name.removeprefix("results.")
+        target, known = (
+            (for_results, set(IMAGE_COLUMNS))
+            if name.startswith("results.") or name not in COLUMNS
+            else (for_labels, set(COLUMNS))
+        )
+        if bare not in known:
+            raise UsageError(
+                f"unknown column name {name!r}",
+                remedy=f"labels: {', '.join(COLUMNS)}; results: {', '.join(IMAGE_COLUMNS)}",
+            )
+        target[bare] = heading
+    return for_labels, for_results
+
+
+def _regions(joined: Joined, levels: tuple[str, ...], *, wanted: bool) -> tuple[Regions | None, str]:
+    if "region" not in levels:
+        return None, "not asked for, or the labels are not about images"
+    regions = build_regions(joined)
+    if regions is None:
+        why = (
+            "the labels locate no malignant lesion in a matched image"
+            if joined.results.has_marks
+            else "the results hold no findings with positions"
+        )
+        if wanted:
+            raise UsageError(f"no region level: {why}")
+        return None, why
+    if regions.left_out:
+        return regions, f"{regions.left_out} images left out: their cancer has no location of its own"
+    return regions, ""
+
+
+def class_reports(cases: Cases, thresholds: tuple[Threshold, ...]) -> list[tuple[str, str, ClassReport]]:
+    """Per-class reports: three classes where both sides know them, and two at each threshold."""
+    out = []
+    if cases.true_class is not None and cases.predicted_class is not None:
+        matrix = confusion_matrix(cases.true_class, cases.predicted_class, len(CLASSES))
+        used = [i for i in range(len(CLASSES)) if matrix[i].sum() or matrix[:, i].sum()]
+        names = [CLASSES[i] for i in used]
+        out.append((cases.level, "most probable class", class_report(matrix[np.ix_(used, used)], names)))
+    for threshold in thresholds:
+        flagged = (cases.scores >= threshold.value).astype(np.intp)
+        matrix = confusion_matrix(cases.truth.astype(np.intp), flagged, 2)
+        out.append((cases.level, threshold.name, class_report(matrix, ["negative", "positive"])))
+    return out
+
+
+def _compare(new: Cases, baseline: Cases, thresholds: tuple[Threshold, ...]) -> Comparison:
+    places = {name: i for i, name in enumerate(baseline.ids)}
+    common = [(i, places[name]) for i, name in enumerate(new.ids) if name in places]
+    a, b = (np.array([pair[k] for pair in common], dtype=np.intp) for k in (0, 1))
+    truth, scores, others = new.truth[a], new.scores[a], baseline.scores[b]
+    auc, refused = None, ""
+    if truth.sum() < 2 or (~truth).sum() < 2:
+        refused = "needs at least two positive and two negative common cases"
+    else:
+        _, groups = np.unique(new.groups[a], return_inverse=True)
+        independent = int(groups.max()) + 1 == len(groups)
+        auc = paired_delong(truth, scores, others, None if independent else groups)
+    threshold = thresholds[0] if thresholds else None
+    test, changed = None, ()
+    if threshold is not None:
+        flags, other_flags = scores >= threshold.value, others >= threshold.value
+        test = mcnemar(flags == truth, other_flags == truth)
+        changed = tuple(
+            (new.ids[a[i]], bool(truth[i]), float(scores[i]), float(others[i]))
+            for i in changed_sides(flags, other_flags)
+        )
+    return Comparison(
+        new.level, len(common), int(truth.sum()), len(new.ids) - len(common), len(baseline.ids) - len(common),
+        auc, refused, threshold, test, changed,
+    )  # fmt: skip
+
+
+# --------------------------------------------------------------------------- bars
+
+
+def parse_bar(text: str) -> Bar:
+    """Read ``auc=0.85``, ``breast.auc.lower=0.8``, ``sensitivity@sensitivity-0.90=0.85``.
+
+    Raises
+    ------
+    UsageError
+        Where the text is no such thing.
+    """
+    left, sign, right = text.rpartition("=")
+    name, _, threshold = left.partition("@")
+    lower = name.endswith(".lower") or threshold.endswith(".lower")
+    name, threshold = name.removesuffix(".lower"), threshold.removesuffix(".lower")
+    level, dot, metric = name.partition(".")
+    if not dot or level not in {"region", "image", "breast", "patient", "study"}:
+        level, metric = "", name
+    metric = ALIASES.get(metric, metric)
+    try:
+        least = float(right)
+    except ValueError:
+        sign = ""
+    if not sign or (metric not in METRICS and not metric.startswith("froc_sensitivity_at_")):
+        raise UsageError(
+            f"--fail-under {text!r} is not understood",
+            remedy=f"write [LEVEL.]METRIC[@THRESHOLD][.lower]=VALUE with one of {', '.join(METRICS)}",
+        )
+    return Bar(text, level, metric, threshold, lower, least)
+
+
+def judge(bar: Bar, found: Audit) -> Verdict:
+    """Hold a bar to the measures. Metrics where less is better must not exceed it."""
+    level = bar.level or ("region" if bar.metric.startswith("froc_") else found.primary.cases.level)
+    candidates = [m for m in found.measures if m.level == level and m.metric == bar.metric]
+    if bar.threshold:
+        candidates = [m for m in candidates if m.threshold_name == bar.threshold]
+    if not candidates:
+        return Verdict(bar, level, None, met=False)
+    measure = candidates[0]
+    better_high = bar.metric not in METRICS or METRICS[bar.metric].higher_is_better
+    value = measure.value
+    if bar.lower and value is not None:
+        interval = measure.interval
+        edge = None if interval is None else interval.lower if better_high else interval.upper
+        value = edge if edge is not None and np.isfinite(edge) else None
+    if value is None:
+        return Verdict(bar, level, None, met=False)
+    return Verdict(bar, level, value, met=value >= bar.least if better_high else value <= bar.least)
+
+
+def as_mapping(settings: Settings) -> Mapping[str, object]:
+    """Settings for the written record."""
+    return dataclasses.asdict(settings)

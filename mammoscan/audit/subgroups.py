@@ -1,0 +1,288 @@
+"""Does it work alike for everyone? Subgroups with counts, intervals and a test for difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoscan.audit.compare import equality_test
+from mammoscan.audit.intervals import (
+    Interval,
+    auc_influence,
+    bootstrap,
+    delong,
+    normal_interval,
+    percentile,
+    wilson,
+)
+from mammoscan.audit.match import Cases, Pair
+from mammoscan.audit.measure import Settings, Threshold
+
+Floats = NDArray[np.float64]
+UNKNOWN = "unknown"
+# With fewer cases of a class than this a group is marked small; it is shown all the same.
+SMALL = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """What divides the cases. positives_only: a property of lesions, that negatives lack."""
+
+    name: str
+    label: str
+    of: Callable[[Pair], str]
+    levels: tuple[str, ...]
+    positives_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One subgroup's value of one metric; value None means refused."""
+
+    level: str
+    factor: str
+    group: str
+    metric: str
+    threshold_name: str
+    value: float | None
+    interval: Interval | None
+    n: int
+    positives: int
+    small: bool
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Wald test that a metric is the same in all known subgroups of a factor."""
+
+    level: str
+    factor: str
+    metric: str
+    statistic: float
+    freedom: int
+    p: float
+
+
+def _age_band(pair: Pair) -> str:
+    age = pair.label.age if pair.label.age is not None else pair.image.age
+    if age is None:
+        return UNKNOWN
+    return (
+        "under 40"
+        if age < 40
+        else "70 and over"
+        if age >= 70
+        else f"{int(age // 10) * 10} to {int(age // 10) * 10 + 9}"
+    )
+
+
+def _size_band(pair: Pair) -> str:
+    size = pair.label.size_mm
+    if size is None:
+        return UNKNOWN
+    return "up to 10 mm" if size <= 10 else "over 10 to 20 mm" if size <= 20 else "over 20 mm"
+
+
+_EVERY = ("region", "image", "breast", "patient", "study")
+FACTORS = (
+    Factor("density", "breast density", lambda p: p.label.density or p.image.density or UNKNOWN, _EVERY),
+    Factor("age", "age in years", _age_band, _EVERY),
+    Factor("view", "view", lambda p: p.image.view or UNKNOWN, ("region", "image")),
+    Factor("laterality", "side", lambda p: p.image.laterality or UNKNOWN, ("region", "image", "breast")),
+    Factor("manufacturer", "manufacturer", lambda p: p.image.manufacturer or UNKNOWN, _EVERY),
+    Factor("year", "year of the study", lambda p: p.image.year or UNKNOWN, _EVERY),
+    Factor(
+        "lesion_kind", "kind of lesion", lambda p: p.label.lesion_kind or UNKNOWN, _EVERY, positives_only=True
+    ),
+    Factor("size", "size of the lesion", _size_band, _EVERY, positives_only=True),
+)
+
+
+def subgroups(
+    cases: Cases, threshold: Threshold | None, settings: Settings
+) -> tuple[tuple[Group, ...], tuple[Difference, ...]]:
+    """Every factor of which at least one case is known.
+
+    Groups of lesions (kind, size) hold positives; their AUC is against all negatives.
+    """
+    groups: list[Group] = []
+    tests: list[Difference] = []
+    for factor in FACTORS:
+        if cases.level not in factor.levels:
+            continue
+        values = np.array(
+            [
+                _value(factor, members, positive=t)
+                for members, t in zip(cases.members, cases.truth, strict=True)
+            ]
+        )
+        names = [str(n) for n in np.unique(values) if n]
+        if not names or names == [UNKNOWN]:
+            continue
+        part = _Part(cases, factor, values, names, threshold, settings)
+        groups += part.groups()
+        tests += part.tests()
+    return tuple(groups), tuple(tests)
+
+
+def _value(factor: Factor, members: tuple[Pair, ...], *, positive: bool) -> str:
+    if factor.positives_only:
+        if not positive:
+            return ""
+        members = tuple(m for m in members if m.label.positive)
+    known = [v for v in map(factor.of, members) if v != UNKNOWN]
+    return known[0] if known else UNKNOWN
+
+
+class _Part:
+    """One factor of one level."""
+
+    def __init__(
+        self,
+        cases: Cases,
+        factor: Factor,
+        values: NDArray[np.str_],
+        names: list[str],
+        threshold: Threshold | None,
+        settings: Settings,
+    ) -> None:
+        self.cases, self.factor, self.names = cases, factor, names
+        self.threshold, self.settings = threshold, settings
+        self.inside = [values == name for name in names]
+        # The cases that an AUC compares: lesions of a kind against all negatives.
+        self.compared = [i | ~cases.truth if factor.positives_only else i for i in self.inside]
+        self.patients = int(cases.groups.max()) + 1
+        self.independent = self.patients == len(cases.truth)
+
+    def groups(self) -> list[Group]:
+        out = []
+        rates = self._rates()
+        for number, name in enumerate(self.names):
+            inside, compared = self.inside[number], self.compared[number]
+            positives = int(self.cases.truth[inside].sum())
+            negatives = int((~self.cases.truth[compared]).sum())
+            n = int(inside.sum())
+            small = positives < SMALL or negatives < SMALL
+
+            def row(metric: str, value: float | None, interval: Interval | None, refused: str = "") -> Group:
+                shown = self.threshold.name if self.threshold and metric != "auc" else ""
+                return Group(  # noqa: B023 - called within this turn of the loop
+                    self.cases.level,
+                    self.factor.name,
+                    name,
+                    metric,
+                    shown,
+                    value,
+                    interval,
+                    n,
+                    positives,
+                    small,
+                    refused,  # noqa: B023
+                )
+
+            if positives and negatives:
+                value, interval = self._auc(compared)
+                out.append(row("auc", value, interval))
+            else:
+                missing = "negative" if positives else "positive"
+                out.append(row("auc", None, None, f"needs both classes: no {missing} case among {n}"))
+            for metric, share, interval in rates[number]:
+                if np.isfinite(share):
+                    out.append(row(metric, share, interval))
+                else:
+                    out.append(row(metric, None, None, "no case in its denominator"))
+        return out
+
+    def _auc(self, inside: NDArray[np.bool_]) -> tuple[float, Interval | None]:
+        truth, scores, groups = self.cases.truth[inside], self.cases.scores[inside], self.cases.groups[inside]
+        if truth.sum() < 2 or (~truth).sum() < 2:
+            return float(delong(truth, scores).auc[0]), None
+        _, dense = np.unique(groups, return_inverse=True)
+        independent = int(dense.max()) + 1 == len(truth)
+        result = delong(truth, scores, None if independent else dense)
+        error = float(np.sqrt(max(float(result.covariance[0, 0]), 0.0)))
+        method = "DeLong" if independent else "DeLong, clustered by patient (Obuchowski)"
+        interval = normal_interval(float(result.auc[0]), error, method, self.settings.level)
+        return float(result.auc[0]), interval if np.isfinite(error) else None
+
+    def _rates(self) -> list[list[tuple[str, float, Interval]]]:
+        """Sensitivity and specificity of each group, bootstrapped over patients in one pass."""
+        if self.threshold is None:
+            return [[] for _ in self.names]
+        flagged = self.cases.scores >= self.threshold.value
+        truth = self.cases.truth
+        metrics = ("sensitivity",) if self.factor.positives_only else ("sensitivity", "specificity")
+        columns: list[NDArray[np.bool_]] = []
+        for inside in self.inside:
+            columns += [inside & truth & flagged, inside & truth]
+            if len(metrics) == 2:
+                columns += [inside & ~truth & ~flagged, inside & ~truth]
+        matrix = np.column_stack([np.bincount(self.cases.groups, c, self.patients) for c in columns])
+        repeats = bootstrap(
+            self.patients,
+            lambda drawn: drawn @ matrix,
+            replicates=self.settings.replicates,
+            seed=self.settings.seed,
+        )
+        totals = matrix.sum(axis=0)
+        out: list[list[tuple[str, float, Interval]]] = []
+        for number in range(len(self.names)):
+            rows = []
+            for k, metric in enumerate(metrics):
+                at = 2 * (number * len(metrics) + k)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    share, spread = totals[at] / totals[at + 1], repeats[:, at] / repeats[:, at + 1]
+                interval, _ = percentile(spread, self.settings.level)
+                if self.independent or not np.isfinite(interval.lower) or interval.lower == interval.upper:
+                    interval = wilson(float(totals[at]), float(totals[at + 1]), self.settings.level)
+                rows.append((metric, float(share), interval))
+            out.append(rows)
+        return out
+
+    def tests(self) -> list[Difference]:
+        known = [i for i, name in enumerate(self.names) if name != UNKNOWN]
+        out = [self._test("auc", known, self._auc_influence)]
+        if self.threshold is not None:
+            out.append(self._test("sensitivity", known, self._rate_influence(positive=True)))
+            if not self.factor.positives_only:
+                out.append(self._test("specificity", known, self._rate_influence(positive=False)))
+        return [t for t in out if t is not None]
+
+    def _test(
+        self, metric: str, known: list[int], influence: Callable[[int], tuple[float, Floats] | None]
+    ) -> Difference | None:
+        found = [f for f in (influence(i) for i in known) if f is not None and np.isfinite(f[1]).all()]
+        if len(found) < 2:
+            return None
+        values = np.array([v for v, _ in found])
+        statistic, freedom, p = equality_test(values, np.column_stack([c for _, c in found]))
+        return Difference(self.cases.level, self.factor.name, metric, statistic, freedom, p)
+
+    def _auc_influence(self, number: int) -> tuple[float, Floats] | None:
+        inside = self.compared[number]
+        truth, scores = self.cases.truth[inside], self.cases.scores[inside]
+        if truth.sum() < 2 or (~truth).sum() < 2:
+            return None
+        sums = np.bincount(self.cases.groups[inside], auc_influence(truth, scores), self.patients)
+        return float(delong(truth, scores).auc[0]), sums
+
+    def _rate_influence(self, *, positive: bool) -> Callable[[int], tuple[float, Floats] | None]:
+        assert self.threshold is not None
+        right = (self.cases.scores >= self.threshold.value) == self.cases.truth
+
+        def of(number: int) -> tuple[float, Floats] | None:
+            inside = self.inside[number] & (self.cases.truth == positive)
+            n = int(inside.sum())
+            if n < 2:
+                return None
+            share = float(right[inside].mean())
+            sums = np.bincount(
+                self.cases.groups[inside], (right[inside] - share) / np.sqrt(n * (n - 1.0)), self.patients
+            )
+            return share, sums
+
+        return of
