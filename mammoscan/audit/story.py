@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class AuditConfig:
     columns: tuple[tuple[str, str], ...] = ()  # name, heading
     levels: tuple[str, ...] = ()
     thresholds: tuple[float, ...] = ()
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     baseline: Path | None = None
     fail_under: tuple[str, ...] = ()
     archive: Path | None = None  # for pictures of the cases
@@ -248,7 +248,8 @@ def _compare(new: Cases, baseline: Cases, thresholds: tuple[Threshold, ...]) -> 
         independent = int(groups.max()) + 1 == len(groups)
         auc = paired_delong(truth, scores, others, None if independent else groups)
     threshold = thresholds[0] if thresholds else None
-    test, changed = None, ()
+    test: McNemar | None = None
+    changed: tuple[tuple[str, bool, float, float], ...] = ()
     if threshold is not None:
         flags, other_flags = scores >= threshold.value, others >= threshold.value
         test = mcnemar(flags == truth, other_flags == truth)
@@ -310,7 +311,7 @@ def judge(bar: Bar, found: Audit) -> Verdict:
         value = edge if edge is not None and np.isfinite(edge) else None
     if value is None:
         return Verdict(bar, level, None, met=False)
-    return Verdict(bar, level, value, met=value >= bar.least if better_high else value <= bar.least)
+    return Verdict(bar, level, float(value), met=bool(value >= bar.least if better_high else value <= bar.least))
 
 
 def as_mapping(settings: Settings) -> Mapping[str, object]:

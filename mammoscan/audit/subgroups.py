@@ -123,7 +123,7 @@ def subgroups(
         names = [str(n) for n in np.unique(values) if n]
         if not names or names == [UNKNOWN]:
             continue
-        part = _Part(cases, factor, values, names, threshold, settings)
+        part = _Part(cases, factor, values, names, threshold=threshold, settings=settings)
         groups += part.groups()
         tests += part.tests()
     return tuple(groups), tuple(tests)
@@ -147,6 +147,7 @@ class _Part:
         factor: Factor,
         values: NDArray[np.str_],
         names: list[str],
+        *,
         threshold: Threshold | None,
         settings: Settings,
     ) -> None:
@@ -166,36 +167,46 @@ class _Part:
             positives = int(self.cases.truth[inside].sum())
             negatives = int((~self.cases.truth[compared]).sum())
             n = int(inside.sum())
-            small = positives < SMALL or negatives < SMALL
-
-            def row(metric: str, value: float | None, interval: Interval | None, refused: str = "") -> Group:
-                shown = self.threshold.name if self.threshold and metric != "auc" else ""
-                return Group(  # noqa: B023 - called within this turn of the loop
-                    self.cases.level,
-                    self.factor.name,
-                    name,
-                    metric,
-                    shown,
-                    value,
-                    interval,
-                    n,
-                    positives,
-                    small,
-                    refused,  # noqa: B023
-                )
 
             if positives and negatives:
                 value, interval = self._auc(compared)
-                out.append(row("auc", value, interval))
+                out.append(self._row(name, "auc", value, interval))
             else:
                 missing = "negative" if positives else "positive"
-                out.append(row("auc", None, None, f"needs both classes: no {missing} case among {n}"))
+                out.append(self._row(name, "auc", refused=f"needs both classes: no {missing} case among {n}"))
             for metric, share, interval in rates[number]:
                 if np.isfinite(share):
-                    out.append(row(metric, share, interval))
+                    out.append(self._row(name, metric, share, interval))
                 else:
-                    out.append(row(metric, None, None, "no case in its denominator"))
+                    out.append(self._row(name, metric, refused="no case in its denominator"))
         return out
+
+    def _row(
+        self,
+        name: str,
+        metric: str,
+        value: float | None = None,
+        interval: Interval | None = None,
+        *,
+        refused: str = "",
+    ) -> Group:
+        number = self.names.index(name)
+        inside = self.inside[number]
+        positives = int(self.cases.truth[inside].sum())
+        negatives = int((~self.cases.truth[self.compared[number]]).sum())
+        return Group(
+            level=self.cases.level,
+            factor=self.factor.name,
+            group=name,
+            metric=metric,
+            threshold_name=self.threshold.name if self.threshold and metric != "auc" else "",
+            value=value,
+            interval=interval,
+            n=int(inside.sum()),
+            positives=positives,
+            small=positives < SMALL or negatives < SMALL,
+            refused=refused,
+        )
 
     def _auc(self, inside: NDArray[np.bool_]) -> tuple[float, Interval | None]:
         truth, scores, groups = self.cases.truth[inside], self.cases.scores[inside], self.cases.groups[inside]
@@ -268,7 +279,7 @@ class _Part:
         if truth.sum() < 2 or (~truth).sum() < 2:
             return None
         sums = np.bincount(self.cases.groups[inside], auc_influence(truth, scores), self.patients)
-        return float(delong(truth, scores).auc[0]), sums
+        return float(delong(truth, scores).auc[0]), sums.astype(np.float64)
 
     def _rate_influence(self, *, positive: bool) -> Callable[[int], tuple[float, Floats] | None]:
         assert self.threshold is not None
@@ -283,6 +294,6 @@ class _Part:
             sums = np.bincount(
                 self.cases.groups[inside], (right[inside] - share) / np.sqrt(n * (n - 1.0)), self.patients
             )
-            return share, sums
+            return share, sums.astype(np.float64)
 
         return of

@@ -1,0 +1,255 @@
+"""The audit as a PDF: a first page in plain words, figures, galleries, all metrics."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import matplotlib
+from pathlib import Path
+from reportlab.lib import colors
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.styles import ParagraphStyle
+from reportlab.lib.units import mm
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.ttfonts import TTFont
+from reportlab.platypus import (
+    Image,
+    KeepTogether,
+    PageBreak,
+    Paragraph,
+    SimpleDocTemplate,
+    Spacer,
+    Table,
+    TableStyle,
+)
+
+from mammoscan import NOTICE
+from mammoscan.audit import figures, words
+from mammoscan.audit.gallery import Card, Gallery
+from mammoscan.audit.story import Audit
+from mammoscan.audit.subgroups import FACTORS
+
+WIDTH = A4[0] - 36 * mm
+FONT, BOLD = "AuditSans", "AuditSans-Bold"
+
+
+def render(audit: Audit, galleries: Sequence[Gallery]) -> bytes:
+    """PDF bytes; the same audit gives the same bytes."""
+    _fonts()
+    buffer = io.BytesIO()
+    document = SimpleDocTemplate(
+        buffer, pagesize=A4, leftMargin=18 * mm, rightMargin=18 * mm, topMargin=16 * mm, bottomMargin=18 * mm,
+        title=f"Audit of {audit.joined.results.name}", author="mammoscan", invariant=1,
+    )  # fmt: skip
+    story: list[Any] = [
+        _text(f"Audit of {audit.joined.results.name}", 18, bold=True, after=4),
+        _text(
+            f"Labels: {audit.config.labels.name}, joined by {audit.joined.key.value}. "
+            f"Model: {audit.joined.results.model[:16] or 'not stated'}.",
+            8.5, grey=True, after=10,
+        ),
+        *(_text(sentence, 11, after=6) for sentence in words.summary(audit)),
+        Spacer(1, 6 * mm),
+        _text("How to read this", 11, bold=True, after=3),
+        *(_text("• " + c, 8.5, grey=True, after=2) for c in words.caveats(audit)),
+        PageBreak(),
+        _text("Figures", 14, bold=True, after=6),
+        *_figures(audit),
+    ]  # fmt: skip
+    for gallery in galleries:
+        story += _gallery(gallery)
+    if audit.comparisons:
+        story += _comparisons(audit)
+    story += [PageBreak(), _text("All metrics", 14, bold=True, after=6), *_metrics(audit)]
+    if audit.groups:
+        story += _subgroups(audit)
+    document.build(story, onFirstPage=_footer, onLaterPages=_footer)
+    return buffer.getvalue()
+
+
+def _fonts() -> None:
+    """DejaVu Sans comes with matplotlib and holds far more scripts than the built-in fonts."""
+    if FONT not in pdfmetrics.getRegisteredFontNames():
+        folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+        pdfmetrics.registerFont(TTFont(FONT, folder / "DejaVuSans.ttf"))
+        pdfmetrics.registerFont(TTFont(BOLD, folder / "DejaVuSans-Bold.ttf"))
+
+
+def _text(text: str, size: float, *, bold: bool = False, grey: bool = False, after: float = 0) -> Paragraph:
+    style = ParagraphStyle(
+        "text", fontName=BOLD if bold else FONT, fontSize=size, leading=size * 1.35, spaceAfter=after,
+        textColor=colors.HexColor("#595959") if grey else colors.HexColor("#1b1b1b"), splitLongWords=True,
+    )  # fmt: skip
+    return Paragraph(escape(text), style)
+
+
+def _footer(canvas: Any, document: Any) -> None:
+    canvas.saveState()
+    canvas.setFont(FONT, 7)
+    canvas.setFillGray(0.35)
+    canvas.drawString(18 * mm, 10 * mm, NOTICE[:130])
+    canvas.drawRightString(A4[0] - 18 * mm, 10 * mm, f"page {document.page}")
+    canvas.restoreState()
+
+
+def _figures(audit: Audit) -> list[Any]:
+    out: list[Any] = []
+    pair: list[Any] = []
+    for title, figure in figures.all_figures(audit).items():
+        wide = title.startswith("Subgroups")
+        wanted = WIDTH if wide else WIDTH / 2 - 2 * mm
+        width, height = figure.get_size_inches()
+        high = wanted * height / width
+        if high > 215 * mm:  # a forest of many groups still has to fit on one page
+            wanted, high = wanted * 215 * mm / high, 215 * mm
+        block = [_text(title, 9, bold=True, after=2), Image(io.BytesIO(figures.png(figure)), wanted, high)]
+        if wide:
+            out += [_row(pair)] if pair else []
+            pair = []
+            out.append(KeepTogether(block))
+        else:
+            pair.append(block)
+            if len(pair) == 2:
+                out.append(_row(pair))
+                pair = []
+    return out + ([_row(pair)] if pair else [])
+
+
+def _row(blocks: list[Any]) -> Table:
+    cells = [*blocks, *([""] * (2 - len(blocks)))]
+    table = Table([cells], colWidths=[WIDTH / 2] * 2)
+    table.setStyle(TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0)]))
+    return table
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[float]) -> Table:
+    total = sum(widths)
+    data = [[_text(h, 7, bold=True) for h in head], *([_text(c, 7) for c in row] for row in rows)]
+    table = Table(data, colWidths=[WIDTH * w / total for w in widths], repeatRows=1, hAlign="LEFT")
+    table.setStyle(
+        TableStyle(
+            [
+                ("VALIGN", (0, 0), (-1, -1), "TOP"),
+                ("LINEBELOW", (0, 0), (-1, -1), 0.3, colors.HexColor("#dddddd")),
+                ("BACKGROUND", (0, 0), (-1, 0), colors.HexColor("#f3f3f3")),
+                ("TOPPADDING", (0, 0), (-1, -1), 1.5),
+                ("BOTTOMPADDING", (0, 0), (-1, -1), 1.5),
+            ]
+        )
+    )
+    return table
+
+
+def _metrics(audit: Audit) -> list[Any]:
+    out: list[Any] = []
+    for level in (audit.primary, *(a for a in audit.levels if a is not audit.primary)):
+        n, positives = len(level.cases.truth), int(level.cases.truth.sum())
+        for threshold in ("", *(t.name for t in level.thresholds)):
+            where = f", {threshold}" if threshold else ", over all thresholds"
+            title = f"{level.cases.level.capitalize()} level{where}: {n:,} cases, {positives:,} positive"
+            rows = [
+                (m.label, words.number(m), m.unit) for m in level.measures if m.threshold_name == threshold
+            ]
+            grid = _grid(("metric", "value (95 % interval)", "unit"), rows, (46, 34, 26))
+            out += [Spacer(1, 3 * mm), KeepTogether([_text(title, 9, bold=True, after=3), grid])]
+    if audit.froc:
+        froc_rows = [(m.label, words.number(m), f"{m.positives} lesions, {m.n} images") for m in audit.froc]
+        grid = _grid(("metric", "value (95 % interval)", "number"), froc_rows, (46, 34, 26))
+        out += [Spacer(1, 3 * mm), KeepTogether([_text("Free response", 9, bold=True, after=3), grid])]
+    for name, how, report in audit.classes:
+        lines = [
+            (r.name, f"{r.precision:.3f}", f"{r.recall:.3f}", f"{r.f1:.3f}", f"{r.support:,}")
+            for r in (*report.rows, report.macro, report.weighted)
+        ]
+        title = f"Classes, {name} level, by {how}: accuracy {report.accuracy:.3f}"
+        grid = _grid(("class", "precision", "recall", "F1", "support"), lines, (30, 20, 20, 20, 20))
+        out += [Spacer(1, 3 * mm), KeepTogether([_text(title, 9, bold=True, after=3), grid])]
+    return out
+
+
+def _subgroups(audit: Audit) -> list[Any]:
+    labels = {f.name: f.label for f in FACTORS}
+    rows = []
+    for g in audit.groups:
+        if g.level != audit.primary.cases.level:
+            continue
+        value = f"not given ({g.refused})" if g.value is None else f"{g.value:.3f}"
+        if g.value is not None and g.interval:
+            value += f" ({g.interval.lower:.3f} to {g.interval.upper:.3f})"
+        rows.append(
+            (labels[g.factor], g.group, g.metric, value, f"{g.positives}/{g.n}{' small' if g.small else ''}")
+        )
+    tests = [
+        (labels[d.factor], d.metric, f"{d.statistic:.2f}", str(d.freedom), f"{d.p:.3g}")
+        for d in audit.differences
+        if d.level == audit.primary.cases.level and d.p == d.p
+    ]
+    out: list[Any] = [
+        Spacer(1, 5 * mm),
+        _text(
+            f"Subgroups ({audit.primary.cases.level} level; others in metrics.json)", 11, bold=True, after=3
+        ),
+        _grid(
+            ("by", "group", "metric", "value (95 % interval)", "positives/cases"), rows, (22, 22, 18, 36, 18)
+        ),
+    ]
+    if tests:
+        out += [
+            Spacer(1, 3 * mm),
+            _text(
+                "Test that the groups are alike (Wald, over patients; not corrected for many tests)",
+                9,
+                bold=True,
+                after=3,
+            ),
+            _grid(("by", "metric", "chi-squared", "degrees of freedom", "p"), tests, (30, 24, 20, 20, 16)),
+        ]
+    return out
+
+
+def _comparisons(audit: Audit) -> list[Any]:
+    rows = []
+    for c in audit.comparisons:
+        auc = f"not given: {c.refused}"
+        if c.auc is not None:
+            i = c.auc.interval
+            auc = f"{c.auc.auc:.3f} against {c.auc.baseline:.3f}, difference {c.auc.difference:+.3f} ({i.lower:+.3f} to {i.upper:+.3f}), p = {c.auc.p:.3g}"
+        test = ""
+        if c.mcnemar is not None:
+            test = f"{c.mcnemar.only_new_right} right only now, {c.mcnemar.only_baseline_right} only before, p = {c.mcnemar.p:.3g}"
+        rows.append((c.level, f"{c.positives}/{c.n}", auc, test, str(len(c.changed))))
+    head = ("level", "positives/cases", "AUC, paired DeLong", "decisions, McNemar", "changed")
+    name = audit.baseline.name if audit.baseline else ""
+    return [
+        Spacer(1, 4 * mm),
+        _text(f"Against the baseline {name}", 12, bold=True, after=4),
+        _grid(head, rows, (12, 16, 44, 36, 12)),
+    ]
+
+
+def _gallery(gallery: Gallery) -> list[Any]:
+    shown = f"{len(gallery.cards)} of {gallery.total:,}" if gallery.total else "none"
+    title = _text(f"{gallery.title} ({shown})", 12, bold=True, after=4)
+    if not gallery.cards:
+        return [Spacer(1, 4 * mm), title]
+    cells = [_card(card) for card in gallery.cards]
+    rows = [cells[i : i + 4] + [""] * (4 - len(cells[i : i + 4])) for i in range(0, len(cells), 4)]
+    table = Table(rows, colWidths=[WIDTH / 4] * 4)
+    table.setStyle(TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 2)]))
+    return [Spacer(1, 4 * mm), KeepTogether([title, table])]
+
+
+def _card(card: Card) -> list[Any]:
+    words_ = [
+        _text(f"score {card.score:.3f}, truth {card.truth}", 7, bold=True),
+        _text(card.image, 6.5, grey=True),
+    ]
+    if card.picture is None:
+        return [_text(card.missing, 6.5, grey=True), *words_]
+    image = Image(io.BytesIO(card.picture))
+    scale = min((WIDTH / 4 - 5 * mm) / image.imageWidth, 62 * mm / image.imageHeight)
+    image.drawWidth, image.drawHeight = image.imageWidth * scale, image.imageHeight * scale
+    return [image, *words_]

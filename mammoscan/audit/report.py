@@ -1,0 +1,231 @@
+"""Write an audit: metrics.json, metrics.csv, cases.csv, unmatched.csv, changed.csv, HTML and PDF."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mammoscan import __version__, store
+from mammoscan.audit import gallery, html, pdf
+from mammoscan.audit.curves import Ranking, threshold_for_sensitivity
+from mammoscan.audit.intervals import Interval
+from mammoscan.audit.measure import Measure
+from mammoscan.audit.story import Audit, as_mapping
+
+METRIC_COLUMNS = (
+    "level", "metric", "meaning", "unit", "threshold_name", "threshold", "value", "lower", "upper", "interval_method",
+    "other_lower", "other_upper", "other_method", "cases", "positives", "patients", "refused", "note",
+)  # fmt: skip
+CASE_COLUMNS = ("level", "case", "truth", "score", "patient", "rows", "images", "report")
+UNMATCHED_COLUMNS = ("kind", "identifier", "rows", "why")
+CHANGED_COLUMNS = ("level", "case", "truth", "score", "baseline_score", "now")
+
+
+def write_audit(audit: Audit, out: Path) -> tuple[Path, ...]:
+    """Write every file of an audit into a folder; each appears whole."""
+    pictures = gallery.galleries(audit)
+    files: dict[str, bytes] = {
+        "metrics.json": metrics_json(audit),
+        "metrics.csv": table(METRIC_COLUMNS, (metric_row(m) for m in audit.measures)),
+        "cases.csv": table(CASE_COLUMNS, case_rows(audit)),
+        "unmatched.csv": table(UNMATCHED_COLUMNS, unmatched_rows(audit)),
+        "audit.html": html.page(audit, pictures, out),
+        "audit.pdf": pdf.render(audit, pictures),
+    }
+    if audit.comparisons:
+        files["changed.csv"] = table(CHANGED_COLUMNS, changed_rows(audit))
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        store.write_atomic(out / name, content)
+    return tuple(out / name for name in files)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """CSV bytes, UTF-8, no cell of which a spreadsheet would run as a formula."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(value) for value in row])
+    return text.getvalue().encode()
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return repr(value)
+    text = str(value)
+    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
+
+
+def metric_row(m: Measure) -> tuple[object, ...]:
+    """A measure as the columns of metrics.csv."""
+    one, two = m.interval, m.other
+    return (
+        m.level, m.metric, m.label, m.unit, m.threshold_name, m.threshold, m.value,
+        one and one.lower, one and one.upper, one and one.method,
+        two and two.lower, two and two.upper, two and two.method,
+        m.n, m.positives, m.patients, m.refused, m.note,
+    )  # fmt: skip
+
+
+def case_rows(audit: Audit) -> Iterable[tuple[object, ...]]:
+    """Every case of every level, with the label rows and images that made it."""
+    for level in audit.levels:
+        cases = level.cases
+        for i, name in enumerate(cases.ids):
+            members = cases.members[i]
+            image = members[0].image
+            rows = sorted({r for m in members for r in m.label.rows})
+            yield (
+                cases.level, name, "positive" if cases.truth[i] else "negative", float(cases.scores[i]), image.patient_id,
+                " ".join(map(str, rows)), " ".join(m.image.path or m.image.id for m in members), report_of(audit, image.study_instance_uid, image.folder),
+            )  # fmt: skip
+
+
+def report_of(audit: Audit, study: str, folder: str) -> str:
+    """Path of a study's PDF report below the results folder, '' where there is none."""
+    if not audit.joined.results.source.is_dir():
+        return ""
+    candidates = [folder] if folder.endswith(".pdf") else []
+    below = folder or (f"studies/{store.safe_name(study)}" if study else "")
+    if below:
+        candidates.append(f"{below}/report.pdf")
+    for name in candidates:
+        if (audit.joined.results.source / name).is_file():
+            return name
+    return ""
+
+
+def unmatched_rows(audit: Audit) -> Iterable[tuple[object, ...]]:
+    """Labels without a result and results without a label."""
+    for label, why in audit.joined.unmatched_labels:
+        yield ("label", " ".join(label.key), " ".join(map(str, label.rows)), why)
+    for image in audit.joined.unmatched_results:
+        yield ("result", image.path or image.id, "", f"no label by {audit.joined.key.value}")
+
+
+def changed_rows(audit: Audit) -> Iterable[tuple[object, ...]]:
+    """Cases that one of two results flags and the other does not."""
+    for comparison in audit.comparisons:
+        for name, truth, new, old in comparison.changed:
+            flagged = comparison.threshold is not None and new >= comparison.threshold.value
+            right = flagged == truth
+            state = f"{'flagged' if flagged else 'not flagged'}, now {'right' if right else 'wrong'}"
+            yield (comparison.level, name, "positive" if truth else "negative", new, old, state)
+
+
+def metrics_json(audit: Audit) -> bytes:
+    """Everything that was found, for machines; null where a number is undefined."""
+    joined = audit.joined
+    data = {
+        "software": f"mammoscan {__version__}",
+        "results": joined.results.name,
+        "model": joined.results.model,
+        "labels": audit.config.labels.name,
+        "joined_by": joined.key.value,
+        "settings": dict(as_mapping(audit.config.settings)),
+        "counts": {
+            "pairs": len(joined.pairs),
+            "unmatched_labels": len(joined.unmatched_labels),
+            "unmatched_results": len(joined.unmatched_results),
+        },
+        "metrics": [dict(zip(METRIC_COLUMNS, metric_row(m), strict=True)) for m in audit.measures],
+        "levels": [_level(level) for level in audit.levels],
+        "region_level": audit.region_note,
+        "class_reports": [_classes(*entry) for entry in audit.classes],
+        "subgroups": [
+            {
+                "level": g.level, "factor": g.factor, "group": g.group, "metric": g.metric,
+                "threshold_name": g.threshold_name, "value": g.value, **_interval(g.interval),
+                "cases": g.n, "positives": g.positives, "small": g.small, "refused": g.refused,
+            }
+            for g in audit.groups
+        ],
+        "subgroup_tests": [
+            {"level": d.level, "factor": d.factor, "metric": d.metric, "chi_squared": d.statistic, "degrees_of_freedom": d.freedom, "p": d.p}
+            for d in audit.differences
+        ],
+        "comparisons": [_comparison(c) for c in audit.comparisons],
+        "bars": [{"bar": v.bar.text, "level": v.level, "value": v.value, "met": v.met} for v in audit.verdicts],
+        "exit_status": int(audit.exit),
+    }  # fmt: skip
+    return (json.dumps(_finite(data), indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _level(level: Any) -> dict[str, object]:
+    cases = level.cases
+    ranking = Ranking.of(cases.truth, cases.scores)
+    return {
+        "level": cases.level,
+        "cases": len(cases.truth),
+        "positives": int(cases.truth.sum()),
+        "notes": list(cases.notes),
+        "tables": {
+            name: dict(zip(("tp", "fp", "fn", "tn"), t, strict=True)) for name, t in level.tables.items()
+        },
+        # What threshold would give a sensitivity: read off these cases, so optimistic for new ones.
+        "threshold_for_sensitivity": {
+            f"{s:g}": threshold_for_sensitivity(ranking, s) for s in (0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
+        },
+    }
+
+
+def _classes(level: str, how: str, report: Any) -> dict[str, object]:
+    def line(row: Any) -> dict[str, object]:
+        return {"precision": row.precision, "recall": row.recall, "f1": row.f1, "support": row.support}
+
+    return {
+        "level": level,
+        "decided_by": how,
+        "classes": {row.name: line(row) for row in report.rows},
+        "accuracy": report.accuracy,
+        "macro": line(report.macro),
+        "weighted": line(report.weighted),
+        "confusion_matrix": report.matrix.tolist(),
+    }
+
+
+def _comparison(c: Any) -> dict[str, object]:
+    return {
+        "level": c.level,
+        "common_cases": c.n,
+        "positives": c.positives,
+        "only_in_results": c.only_new,
+        "only_in_baseline": c.only_baseline,
+        "auc": c.auc and {
+            "results": c.auc.auc, "baseline": c.auc.baseline, "difference": c.auc.difference, **_interval(c.auc.interval),
+            "z": c.auc.z, "p": c.auc.p,
+        },
+        "refused": c.refused,
+        "threshold": c.threshold and c.threshold.value,
+        "mcnemar": c.mcnemar and {
+            "only_results_right": c.mcnemar.only_new_right, "only_baseline_right": c.mcnemar.only_baseline_right,
+            "chi_squared": c.mcnemar.statistic, "p": c.mcnemar.p, "exact": c.mcnemar.exact,
+        },
+        "changed_sides": len(c.changed),
+    }  # fmt: skip
+
+
+def _interval(interval: Interval | None) -> dict[str, object]:
+    if interval is None:
+        return {"lower": None, "upper": None, "interval_method": None}
+    return {"lower": interval.lower, "upper": interval.upper, "interval_method": interval.method}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
