@@ -75,6 +75,9 @@ def read_image(header: Header, *, max_pixels: int) -> Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ds = _read(header, max_pixels)
+            if "Rows" not in ds:
+                # The header pass read it: pydicom drops everything when the file ends within PixelData.
+                raise InputError(Reason.TRUNCATED, "ends within the pixel data")
             return display_image(ds, header)
     except OSError as error:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
@@ -127,7 +130,9 @@ def decode(ds: Dataset, rows: int, columns: int) -> NDArray[Any]:
         expected = rows * columns * (int(ds.BitsAllocated) // 8)
         if len(ds.PixelData) < expected:
             raise InputError(Reason.TRUNCATED, f"{len(ds.PixelData)} of {expected} bytes")
-        kind = np.dtype(f"u{int(ds.BitsAllocated) // 8}").newbyteorder(">" if syntax == ExplicitVRBigEndian else "<")
+        kind = np.dtype(f"u{int(ds.BitsAllocated) // 8}").newbyteorder(
+            ">" if syntax == ExplicitVRBigEndian else "<"
+        )
         array = np.frombuffer(ds.PixelData, kind, count=rows * columns).reshape(rows, columns)
         return array.astype(kind.newbyteorder("="), copy=False)
     if syntax not in DECODERS:
@@ -259,7 +264,11 @@ def stretch(values: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.
 def _lut(item: Dataset) -> tuple[NDArray[np.float64], float]:
     count, first, _ = (int(v) for v in item.LUTDescriptor)
     raw = item["LUTData"]
-    data = np.frombuffer(raw.value, "<u2") if isinstance(raw.value, bytes) else np.atleast_1d(np.asarray(raw.value))
+    data = (
+        np.frombuffer(raw.value, "<u2")
+        if isinstance(raw.value, bytes)
+        else np.atleast_1d(np.asarray(raw.value))
+    )
     count = count or 65536
     if len(data) < count:
         raise InputError(Reason.BROKEN_HEADER, "a lookup table is shorter than its descriptor")

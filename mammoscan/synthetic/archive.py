@@ -113,11 +113,11 @@ PLANS = (
     ),
     StudyPlan(
         "harbour/2025/03/11", _subject(4, "\u0414\u0435\u043c\u043e^\u041e\u043b\u044c\u0433\u0430", birth_date="19551130", age="069Y"),
-        Vendor("Harbour Demo Systems", "Lantern 3", "HB7"), Shown(bits=12, padding=0), RLELossless, Density.A, 69,
+        Vendor("Harbour Demo Systems", "Lantern 3", "HB7"), Shown(bits=12, window=((2048, 4096),), padding=0), RLELossless, Density.A, 69,
         {_R: (_SMALL_SPICULATED,), _L: (_SMALL_OVAL,)}, marker=True, depth_mm=108,
     ),
     StudyPlan(
-        "inbox", _subject(5, ""), Vendor("Meadow Demo Works", "Clover", "MD2"), Shown("MONOCHROME1", bits=16),
+        "inbox", _subject(5, ""), Vendor("Meadow Demo Works", "Clover", "MD2"), Shown("MONOCHROME1", bits=16, window=((32768, 52000),), function="SIGMOID"),
         ImplicitVRLittleEndian, Density.B, -1, {_R: (_GRAINS,)}, views=_FOUR[:2], suffix=".ima",
     ),
     StudyPlan(

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 def draw(
-    kind: RegionKind, malignant: bool, radius_mm: float, dx: Plane, dy: Plane, rng: np.random.Generator, mm: float
+    kind: RegionKind,
+    malignant: bool,
+    radius_mm: float,
+    dx: Plane,
+    dy: Plane,
+    rng: np.random.Generator,
+    mm: float,
 ) -> Plane:
     """What a lesion adds to the picture, in display units.
 
@@ -33,11 +39,16 @@ def draw(
     return spiculated_mass(radius_mm, dx, dy, rng) if malignant else oval_mass(radius_mm, dx, dy, rng)
 
 
+def _along(dx: Plane, dy: Plane, turn: float) -> Plane:
+    """The coordinate in direction ``turn``, kept in float32."""
+    return dx * float(np.cos(turn)) + dy * float(np.sin(turn))
+
+
 def oval_mass(radius_mm: float, dx: Plane, dy: Plane, rng: np.random.Generator) -> Plane:
     """A circumscribed oval with a thin dark halo, as a fibroadenoma or cyst shows."""
     turn, ratio = rng.uniform(0, np.pi), rng.uniform(1.1, 1.4)
-    u = (np.cos(turn) * dx + np.sin(turn) * dy) / np.float32(radius_mm)
-    v = (np.cos(turn) * dy - np.sin(turn) * dx) * np.float32(ratio / radius_mm)
+    u = (_along(dx, dy, turn)) / np.float32(radius_mm)
+    v = (_along(dy, -dx, turn)) * np.float32(ratio / radius_mm)
     rho = np.hypot(u, v)
     body = 1.0 / (1.0 + np.exp(np.clip((rho - 0.97) * radius_mm / 0.35, -40, 40)))
     dome = 0.75 + 0.25 * np.sqrt(np.clip(1.0 - rho**2, 0.0, 1.0))
@@ -50,14 +61,16 @@ def spiculated_mass(radius_mm: float, dx: Plane, dy: Plane, rng: np.random.Gener
     rho, angle = np.hypot(dx, dy), np.arctan2(dy, dx)
     rim = np.full_like(rho, radius_mm)
     for order in range(2, 9):
-        rim += np.float32(radius_mm * rng.normal(0, 0.32 / order)) * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
+        rim += np.float32(radius_mm * rng.normal(0, 0.32 / order)) * np.cos(
+            order * angle + rng.uniform(0, 2 * np.pi)
+        )
     body = 1.0 / (1.0 + np.exp(np.clip((rho - 0.85 * rim) / (0.14 * radius_mm), -40, 40)))
     out = 0.26 * body
     for _ in range(int(rng.integers(18, 30))):
         turn, reach = rng.uniform(0, 2 * np.pi), radius_mm * rng.uniform(1.5, 2.5)
-        along = np.cos(turn) * dx + np.sin(turn) * dy
+        along = _along(dx, dy, turn)
         bow = rng.normal(0, 0.12) / radius_mm
-        across = np.cos(turn) * dy - np.sin(turn) * dx - np.float32(bow) * along**2
+        across = _along(dy, -dx, turn) - np.float32(bow) * along**2
         width = np.float32(rng.uniform(0.28, 0.55)) * np.clip(1.35 - along / reach, 0.3, 1.2)
         strand = np.exp(-((across / width) ** 2)) * np.clip(1.0 - along / reach, 0, 1) ** 0.7 * (along > 0)
         out = out + 0.13 * strand * (1.0 - 0.8 * body)

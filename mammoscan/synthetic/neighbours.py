@@ -59,9 +59,14 @@ def files(images: Several[FileDataset], duplicate: bytes) -> Iterator[tuple[str,
 def ct_slice() -> FileDataset:
     """A CT slice of a disc of water."""
     ds = _object(_CT, "CT", Subject("DEMO-0100", "Demo^Frida", study_key="100"))
-    ds.ImageType, ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = ["ORIGINAL", "PRIMARY", "AXIAL"], uid("for", "ct"), ""
+    ds.ImageType, ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = (
+        ["ORIGINAL", "PRIMARY", "AXIAL"],
+        uid("for", "ct"),
+        "",
+    )
     ds.ImagePositionPatient, ds.ImageOrientationPatient = ["-64", "-64", "0"], ["1", "0", "0", "0", "1", "0"]
     ds.PixelSpacing, ds.SliceThickness, ds.KVP, ds.AcquisitionNumber = ["1", "1"], "5", "120", 1
+    ds.PatientPosition = "HFS"
     ds.PhotometricInterpretation, ds.RescaleIntercept, ds.RescaleSlope = "MONOCHROME2", "-1024", "1"
     y, x = np.mgrid[-64:64, -64:64]
     set_pixels(ds, np.where(np.hypot(x, y) < 50, 1024, 24), Shown(bits=12), ExplicitVRLittleEndian)
@@ -72,7 +77,10 @@ def tomosynthesis(image: FileDataset) -> FileDataset:
     """A small stack under the Breast Tomosynthesis SOP class, in the study of a mammogram."""
     ds = _object(_TOMOSYNTHESIS, "MG", None, image)
     frames = np.tile(np.arange(512, dtype="<u2").reshape(16, 32), (5, 1, 1))
-    ds.ImageType, ds.PhotometricInterpretation = ["DERIVED", "PRIMARY", "TOMOSYNTHESIS", "NONE"], "MONOCHROME2"
+    ds.ImageType, ds.PhotometricInterpretation = (
+        ["DERIVED", "PRIMARY", "TOMOSYNTHESIS", "NONE"],
+        "MONOCHROME2",
+    )
     set_pixels(ds, frames[0], Shown(bits=12), ExplicitVRLittleEndian)
     ds.NumberOfFrames, ds.PixelData = len(frames), frames.tobytes()
     return ds
@@ -127,7 +135,9 @@ def dicomdir() -> FileDataset:
     return ds
 
 
-def _object(sop_class: UID, modality: str, subject: Subject | None, image: FileDataset | None = None) -> FileDataset:
+def _object(
+    sop_class: UID, modality: str, subject: Subject | None, image: FileDataset | None = None
+) -> FileDataset:
     """A new object for a subject, or in the study of an image."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = sop_class, ExplicitVRLittleEndian
@@ -138,7 +148,11 @@ def _object(sop_class: UID, modality: str, subject: Subject | None, image: FileD
             if keyword in image:
                 ds[keyword] = copy.deepcopy(image[keyword])
     elif subject is not None:
-        ds.SpecificCharacterSet, ds.PatientName, ds.PatientID = subject.character_set, subject.name, subject.patient_id
+        ds.SpecificCharacterSet, ds.PatientName, ds.PatientID = (
+            subject.character_set,
+            subject.name,
+            subject.patient_id,
+        )
         ds.PatientBirthDate, ds.PatientSex = subject.birth_date, subject.sex
         ds.StudyInstanceUID, ds.StudyDate, ds.StudyTime = subject.study_uid, subject.date, subject.time
         ds.AccessionNumber, ds.ReferringPhysicianName, ds.StudyID = "", "", subject.study_key

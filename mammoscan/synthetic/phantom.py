@@ -93,14 +93,14 @@ def render(spec: Spec, seed: int) -> tuple[NDArray[np.uint16], Truth]:
         raise ValueError("only CC and MLO of the left or right breast can be drawn")
     rng = np.random.default_rng([seed, spec.patient])
     shape_rng = np.random.default_rng(spec.patient)
-    mm = _FIELD_MM[0] / spec.height
+    mm = float(_FIELD_MM[0] / spec.height)
     y, x = np.mgrid[0 : spec.height, 0 : spec.width].astype(np.float32)
     x, y = (x + 0.5) * np.float32(mm), (y + 0.5) * np.float32(mm)
 
     depth = spec.depth_mm * shape_rng.uniform(0.93, 1.07)
     edge, nipple_y = _outline(spec.view, depth, rng)
     nipple_x = float(edge(np.array([nipple_y], np.float32))[0])
-    nipple = (((x - nipple_x - 1.0) / 5.0) ** 2 + ((y - nipple_y) / 4.6) ** 2) < 1.0
+    nipple = (((x - nipple_x + 1.5) / 5.0) ** 2 + ((y - nipple_y) / 4.6) ** 2) < 1.0
     breast = (x < edge(y)) | nipple
     # Depth below the skin: nothing but skin and air bounds the breast, so the chest wall is mirrored.
     mirrored = np.hstack([np.ones((spec.height, spec.width // 2), np.uint8), breast.astype(np.uint8)])
@@ -133,7 +133,9 @@ def render(spec: Spec, seed: int) -> tuple[NDArray[np.uint16], Truth]:
         if position is None:
             continue
         column, row = position
-        picture += lesions.draw(lesion.kind, lesion.malignant, lesion.radius_mm, x - column * mm, y - row * mm, rng, mm)
+        picture += lesions.draw(
+            lesion.kind, lesion.malignant, lesion.radius_mm, x - column * mm, y - row * mm, rng, mm
+        )
         placed.append(PlacedLesion(lesion, column, row, lesion.radius_mm / mm))
         free &= np.hypot(x - column * mm, y - row * mm) > 3.0 * lesion.radius_mm + 8.0
 
@@ -162,7 +164,9 @@ def breast_soft(breast: NDArray[np.bool_]) -> NDArray[np.float32]:
 def _shoulder(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     """Like a film's characteristic curve: linear up to 0.7, then saturating below 1."""
     over = np.maximum(picture - 0.7, 0.0)
-    return np.asarray(np.minimum(np.maximum(picture, 0.0), 0.7) + 0.3 * (1.0 - np.exp(-over / 0.3)), np.float32)
+    return np.asarray(
+        np.minimum(np.maximum(picture, 0.0), 0.7) + 0.3 * (1.0 - np.exp(-over / 0.3)), np.float32
+    )
 
 
 class _Edge:
@@ -202,7 +206,7 @@ def _muscle(
     rng: np.random.Generator, mm: float,
 ) -> NDArray[np.float32]:  # fmt: skip
     """The pectoral wedge of an MLO, 0 to 1, its edge slightly convex and 2 mm soft."""
-    top, foot = shape_rng.uniform(38, 52), shape_rng.uniform(115, 150)
+    top, foot = shape_rng.uniform(36, 48), shape_rng.uniform(100, 135)
     if view is not View.MLO:
         return np.zeros_like(x)
     top, foot = top * rng.uniform(0.95, 1.05), foot * rng.uniform(0.95, 1.05)
@@ -242,11 +246,13 @@ def _parenchyma(
     fine = _sampled(_power_law(rng, 2.2), x, y, 60.0)
     behind = (nipple[0] - x) / depth  # 0 at the nipple, 1 at the chest wall
     across = (y - nipple[1]) / depth
-    lean = 0.25 * behind if spec.view is View.MLO else 0.0  # in the oblique the gland rises towards the armpit
+    lean = (
+        0.25 * behind if spec.view is View.MLO else 0.0
+    )  # in the oblique the gland rises towards the armpit
     fan = -(((behind - 0.42) / 0.42) ** 2) - ((across + lean) / (0.34 + 0.3 * behind.clip(0, 1))) ** 2
     potential = 0.9 * fan + 0.55 * coarse + 0.28 * fine + 0.5 * np.clip((below - 6.0) / 20.0, -0.5, 0.6)
-    level = np.quantile(potential[inside][::7], 1.0 - GLANDULAR[spec.density])
-    soft = 1.0 / (1.0 + np.exp(np.clip(-(potential - level) / 0.16, -40, 40)))
+    level = float(np.quantile(potential[inside][::7], 1.0 - GLANDULAR[spec.density]))
+    soft = 1.0 / (1.0 + np.exp(np.clip(-(potential - level) / 0.24, -40, 40)))
     return np.asarray(soft * np.clip(0.78 + 0.16 * fine, 0.3, 1.2), np.float32)
 
 
@@ -275,7 +281,7 @@ def _place(
         return None
     index = int(np.searchsorted(cumulated, rng.uniform(0, cumulated[-1])))
     row, column = divmod(index, weights.shape[1])
-    return 4.0 * column + 0.5, 4.0 * row + 0.5
+    return float(4 * column) + 0.5, float(4 * row) + 0.5
 
 
 def _lead_marker(picture: NDArray[np.float32], spec: Spec) -> None:
