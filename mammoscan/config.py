@@ -19,7 +19,7 @@ class AnalysisConfig:
     include: tuple[str, ...] = ("secondary-capture", "implant", "partial")
     max_regions: int = 20  # candidate regions classified per image
     max_findings: int = 5  # findings reported per image
-    crop_side: int = 224  # pixels
+    crop_side: int = 160  # pixels
     crop_context: float = 1.6  # crop side over the region's larger box side
     max_pixels: int = 100_000_000
     operating_point: str = "sensitivity-0.90"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mammoscan.model.datasets.folders import Box, Film
 
 # Negatives: this many of a film's own most salient candidate regions that touch no finding.
-NEGATIVES = {"mias": 8, "cbis-mass": 2, "cesm": 3, "rsna": 2}
+NEGATIVES = {"mias": 8, "cbis-mass": 1, "cesm": 2, "rsna": 1}
 UNKNOWN_DENSITY = DensityReading(_Density.UNKNOWN, DensitySource.NONE, Laterality.UNKNOWN)
 
 

@@ -66,8 +66,8 @@ def prepare_examples(films: list[Film], out: Path, config: TrainConfig) -> Examp
 
 
 def augmented(examples: Examples, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-    """A second version of every benign and malignant crop: flipped up-down, grey levels jittered."""
-    rows = np.flatnonzero(examples.label > 0)
+    """A second version of benign and malignant crops: flipped up-down, grey levels jittered (only those at a finding's own box)."""
+    rows = np.flatnonzero((examples.label > 0) & (examples.kind == "truth"))
     gain = rng.uniform(0.8, 1.2, (len(rows), 1, 1))
     shift = rng.uniform(-15, 15, (len(rows), 1, 1))
     flipped = examples.crops[rows][:, ::-1].astype(np.float32) * gain + shift

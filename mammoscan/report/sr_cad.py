@@ -1,0 +1,272 @@
+"""Mammography CAD SR (PS3.16 TID 4000), which mammography workstations display."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mammoscan import NOTICE
+from mammoscan.codes import DENSITY_CODES, SIDE_CODES, VIEW_CODES
+from mammoscan.domain import DensitySource, RegionKind
+from mammoscan.report import uids
+from mammoscan.report.sr_common import (
+    NO_UNIT,
+    PERCENT,
+    add,
+    algorithm,
+    by_reference,
+    code,
+    container,
+    date,
+    dcm,
+    document,
+    headers_of,
+    image,
+    num,
+    sct,
+    scoord,
+    text,
+    time,
+    to_bytes,
+)
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+    from pydicom.sr.coding import Code
+
+    from mammoscan.domain import Finding, Header, Prediction, ReportContext, StudyResult
+
+SOP_CLASS = "1.2.840.10008.5.1.4.1.1.88.50"
+SERIES_NUMBER = 9101
+
+DENSITY_LESION = sct("129793001", "Mammography breast density")
+CLUSTER = sct("129769006", "Calcification Cluster")
+COMPOSITION = sct("129715009", "Breast composition")
+REQUIRED = dcm("111150", "Presentation Required: Rendering device is expected to present")
+OPTIONAL = dcm("111151", "Presentation Optional: Rendering device may present")
+NOT_SHOWN = dcm("111152", "Not for Presentation: Rendering device expected not to present")
+MICROMETRE = ("um", "micrometer")
+
+
+def render(result: StudyResult, context: ReportContext) -> bytes:
+    """The report as a DICOM file. All coordinates are pixels of the source images."""
+    headers = headers_of(result)
+    analysed = len(result.images)
+    # Position of each image in the tree: the root is 1, the library its second child.
+    paths = [(1, 2, index + 1) for index in range(len(headers))]
+    root = container(dcm("111036", "Mammography CAD Report"), is_content_continuous=False, template_id="4000")
+    add(root, _language(), add(container(dcm("111028", "Image Library"), "CONTAINS"), *map(_library_entry, headers)))
+    add(root, _summary(result, context, paths, failed=analysed < len(headers)))
+    for name, verb, kinds, titles in (
+        (
+            dcm("111064", "Summary of Detections"),
+            dcm("111022", "Detection Performed"),
+            (DENSITY_LESION, CLUSTER),
+            (dcm("111063", "Successful Detections"), dcm("111025", "Failed Detections")),
+        ),
+        (
+            dcm("111065", "Summary of Analyses"),
+            dcm("111004", "Analysis Performed"),
+            (sct("133890006", "Breast composition analysis"),),
+            (dcm("111062", "Successful Analyses"), dcm("111024", "Failed Analyses")),
+        ),
+    ):
+        add(root, _performed(name, verb, kinds, titles, paths[:analysed], paths[analysed:], context))
+    ds = document(
+        SOP_CLASS,
+        uids.of_result("cad-sr", result, context),
+        uids.of_result("cad-sr-series", result, context),
+        SERIES_NUMBER,
+        "mammoscan CAD (research, second reading)",
+        result,
+        context,
+    )
+    for element in root:
+        ds[element.tag] = element
+    return to_bytes(ds)
+
+
+def _language() -> Dataset:
+    from pydicom.sr.coding import Code
+
+    item = code(
+        dcm("121049", "Language of Content Item and Descendants"), Code("en", "RFC5646", "English"), "HAS CONCEPT MOD"
+    )
+    return add(
+        item,
+        code(dcm("121046", "Country of Language"), Code("US", "ISO3166_1", "United States"), "HAS CONCEPT MOD"),
+    )
+
+
+def _library_entry(header: Header) -> Dataset:
+    """TID 4020: what is known of the image; what is not is left out."""
+    from pydicom.sr.coding import Code
+
+    acquired = "HAS ACQ CONTEXT"
+    item = image(header, "CONTAINS")
+    if header.laterality in SIDE_CODES:
+        add(item, code(dcm("111027", "Image Laterality"), sct(*SIDE_CODES[header.laterality]), acquired))
+    if header.view in VIEW_CODES:
+        add(item, code(dcm("111031", "Image View"), sct(*VIEW_CODES[header.view]), acquired))
+    if header.patient_orientation:
+        row, column = header.patient_orientation
+        add(item, text(dcm("111044", "Patient Orientation Row"), row, acquired),
+            text(dcm("111043", "Patient Orientation Column"), column, acquired))  # fmt: skip
+    for concept, value in (
+        (dcm("111060", "Study Date"), header.study.study_date),
+        (dcm("111018", "Content Date"), header.content_date),
+    ):
+        if value:
+            add(item, date(concept, value, acquired))
+    for concept, value in (
+        (dcm("111061", "Study Time"), header.study.study_time),
+        (dcm("111019", "Content Time"), header.content_time),
+    ):
+        if value:
+            add(item, time(concept, value, acquired))
+    if header.spacing is not None:
+        unit = Code(MICROMETRE[0], "UCUM", MICROMETRE[1])
+        add(item, num(dcm("111026", "Horizontal Pixel Spacing"), round(header.spacing.column_mm * 1000, 3), unit, acquired),
+            num(dcm("111066", "Vertical Pixel Spacing"), round(header.spacing.row_mm * 1000, 3), unit, acquired))  # fmt: skip
+    return item
+
+
+def _summary(
+    result: StudyResult, context: ReportContext, paths: list[tuple[int, ...]], *, failed: bool
+) -> Dataset:
+    shown = any(f.above_threshold for p in result.images for f in p.findings)
+    if not result.images:
+        value = dcm("111245", "No algorithms succeeded; without findings")
+    elif failed:
+        value = (
+            dcm("111244", "Not all algorithms succeeded; with findings")
+            if shown
+            else dcm("111243", "Not all algorithms succeeded; without findings")
+        )
+    else:
+        value = (
+            dcm("111242", "All algorithms succeeded; with findings")
+            if shown
+            else dcm("111241", "All algorithms succeeded; without findings")
+        )
+    summary = code(dcm("111017", "CAD Processing and Findings Summary"), value, "CONTAINS")
+    add(
+        summary,
+        text(dcm("111033", "Impression Description"), _sentence(result, context), "HAS PROPERTIES"),
+        *algorithm(context),
+    )
+    for wanted, intent in ((True, REQUIRED), (False, NOT_SHOWN)):
+        items = [
+            _finding(finding, context, path, intent)
+            for prediction, path in zip(result.images, paths, strict=False)
+            for finding in prediction.findings
+            if finding.above_threshold is wanted
+        ]
+        if items:
+            add(summary, add(_impression(intent), *items))
+    densities = [
+        item
+        for prediction, path in zip(result.images, paths, strict=False)
+        if (item := _composition(prediction, context, path)) is not None
+    ]
+    if densities:
+        add(summary, add(_impression(OPTIONAL), *densities))
+    return summary
+
+
+def _sentence(result: StudyResult, context: ReportContext) -> str:
+    if result.malignancy is None:
+        return f"No image could be analysed. {NOTICE}"
+    return (
+        f"Highest malignancy score {result.malignancy:.3f} (0 to 1), operating point {context.threshold_name} "
+        f"at {context.threshold:.3f}. {NOTICE}"
+    )
+
+
+def _impression(intent: Code) -> Dataset:
+    item = container(dcm("111034", "Individual Impression/Recommendation"), "INFERRED FROM")
+    return add(item, code(dcm("111056", "Rendering Intent"), intent, "HAS CONCEPT MOD"))
+
+
+def _finding(finding: Finding, context: ReportContext, path: tuple[int, ...], intent: Code) -> Dataset:
+    """TID 4006. Below the operating point a finding is written, but not for presentation."""
+    cluster = finding.region.kind is RegionKind.CALCIFICATION
+    item = code(dcm("111059", "Single Image Finding"), CLUSTER if cluster else DENSITY_LESION, "CONTAINS")
+    has = "HAS PROPERTIES"
+    score = round(100.0 * finding.scores.malignancy, 2)
+    add(
+        item,
+        code(dcm("111056", "Rendering Intent"), intent, "HAS CONCEPT MOD"),
+        text(dcm("112039", "Tracking Identifier"), finding.tracking_id, "HAS OBS CONTEXT"),
+        _tracking_uid(finding),
+        *algorithm(context),
+        num(dcm("111012", "Certainty of Finding"), round(100.0 * (1.0 - finding.scores.normal), 2), PERCENT, has),
+        num(dcm("111047", "Probability of cancer"), score, PERCENT, has),
+        add(
+            scoord(dcm("111010", "Center"), "POINT", np.array([finding.region.centre]), has),
+            by_reference("SELECTED FROM", path),
+        ),
+        add(
+            scoord(dcm("111041", "Outline"), "POLYLINE", closed(finding.region.contour), has),
+            by_reference("SELECTED FROM", path),
+        ),
+    )
+    if cluster:
+        add(item, num(dcm("111038", "Number of calcifications"), finding.region.spots, NO_UNIT, has))
+    return item
+
+
+def _tracking_uid(finding: Finding) -> Dataset:
+    from mammoscan.report.sr_common import uidref
+
+    return uidref(dcm("112040", "Tracking Unique Identifier"), finding.tracking_uid, "HAS OBS CONTEXT")
+
+
+def closed(points: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    """A polygon with its first point repeated at the end."""
+    return np.vstack([points, points[:1]])
+
+
+def _composition(prediction: Prediction, context: ReportContext, path: tuple[int, ...]) -> Dataset | None:
+    """Breast composition as read by somebody else is not ours to state: only the estimate is."""
+    if prediction.density.source is not DensitySource.ESTIMATE or prediction.density.density not in DENSITY_CODES:
+        return None
+    item = code(dcm("111059", "Single Image Finding"), COMPOSITION, "CONTAINS")
+    return add(
+        item,
+        code(dcm("111056", "Rendering Intent"), OPTIONAL, "HAS CONCEPT MOD"),
+        *algorithm(context),
+        code(COMPOSITION, sct(*DENSITY_CODES[prediction.density.density]), "HAS PROPERTIES"),
+        num(dcm("111046", "Percent Fibroglandular Tissue"), round(prediction.image_features.percent_density, 1),
+            PERCENT, "HAS PROPERTIES"),
+        by_reference("INFERRED FROM", path),
+    )  # fmt: skip
+
+
+def _performed(
+    name: Code, verb: Code, kinds: tuple[Code, ...], titles: tuple[Code, Code], good: list[tuple[int, ...]],
+    bad: list[tuple[int, ...]], context: ReportContext,
+) -> Dataset:  # fmt: skip
+    """TID 4015 and 4016: what was done, with which images."""
+    if not good:
+        status = dcm("111224", "Failed")
+    elif bad:
+        status = dcm("111223", "Partially Succeeded")
+    else:
+        status = dcm("111222", "Succeeded")
+    item = code(name, status, "CONTAINS")
+    for title, paths in zip(titles, (good, bad), strict=True):
+        if paths:
+            group = container(title, "INFERRED FROM")
+            for kind in kinds:
+                add(
+                    group,
+                    add(
+                        code(verb, kind, "CONTAINS"),
+                        *algorithm(context),
+                        *(by_reference("HAS PROPERTIES", path) for path in paths),
+                    ),
+                )
+            add(item, group)
+    return item
