@@ -131,6 +131,7 @@ class Flag(str, Enum):
     LOW_RESOLUTION = "low-resolution"  # too coarse for calcifications
     PECTORAL_NOT_FOUND = "pectoral-not-found"
     WINDOW_INVALID = "window-invalid"
+    INVERTED = "inverted-pixels"  # air was white; analysed the other way round
 
 
 # --------------------------------------------------------------------------- files and headers

@@ -58,6 +58,11 @@ def prepare(image: Image) -> Prepared:
         flags.append(Flag.SPACING_UNKNOWN)
     shrink_x, shrink_y = min(1.0, column_mm / MASK_MM), min(1.0, row_mm / MASK_MM)
     small = _shrink(image.pixels, shrink_x, shrink_y)
+    everything = image.pixels
+    if background_is_bright(small):
+        # The header's photometric interpretation contradicts the picture: air is never bright.
+        small, everything = 1.0 - small, np.where(image.padding, np.float32(0), 1.0 - image.pixels)
+        flags.append(Flag.INVERTED)
     padding = _shrink(image.padding.astype(np.float32), shrink_x, shrink_y) > 0.5
     mm = max(MASK_MM, column_mm, row_mm)
     breast, foreground = breast_mask(small, padding, mm=mm)
@@ -66,7 +71,9 @@ def prepare(image: Image) -> Prepared:
         small, breast, foreground = small[:, ::-1], breast[:, ::-1], foreground[:, ::-1]
     pectoral = np.zeros_like(breast)
     if header.view.shows_pectoral_muscle or header.view is View.UNKNOWN:
-        pectoral = pectoral_mask(np.ascontiguousarray(small), breast, mm=mm, certain=header.view is not View.UNKNOWN)
+        pectoral = pectoral_mask(
+            np.ascontiguousarray(small), breast, mm=mm, certain=header.view is not View.UNKNOWN
+        )
         if not pectoral.any() and header.view.shows_pectoral_muscle:
             flags.append(Flag.PECTORAL_NOT_FOUND)
     removed = (foreground & ~breast) | pectoral
@@ -74,12 +81,13 @@ def prepare(image: Image) -> Prepared:
     x0, y0, x1, y1 = _crop_box(breast, image.pixels.shape, MARGIN_MM / mm)
     working = _geometry(image.pixels.shape, flipped, (x0, y0, x1, y1), (column_mm, row_mm), WORKING_MM, known)
     fine = _geometry(image.pixels.shape, flipped, (x0, y0, x1, y1), (column_mm, row_mm), FINE_MM, known)
-    source = image.pixels[:, ::-1] if flipped else image.pixels
+    source = everything[:, ::-1] if flipped else everything
     crop = np.ascontiguousarray(source[y0:y1, x0:x1])
     fine_pixels = _resize(crop, fine)
     plain = _resize(crop, working)
     masks = [
-        _mask_at(mask, image.pixels.shape, (x0, y0, x1, y1), working) for mask in (breast & ~pectoral, pectoral, removed)
+        _mask_at(mask, image.pixels.shape, (x0, y0, x1, y1), working)
+        for mask in (breast & ~pectoral, pectoral, removed)
     ]
     if working.mm > 2 * FINE_MM + 1e-9:
         flags.append(Flag.LOW_RESOLUTION)
@@ -103,6 +111,22 @@ def source_millimetres(header: Header) -> tuple[float, float, bool]:
         return header.spacing.row_mm, header.spacing.column_mm, True
     size = ASSUMED_HEIGHT_MM / header.rows
     return size, size, False
+
+
+def background_is_bright(pixels: NDArray[np.float32]) -> bool:
+    """Whether the air around the breast is white: an inverted picture, whatever the header says.
+
+    pixels: float32 (h, w), 0 to 1. True where most of the picture's outer ring has one bright level
+    and almost nothing in the picture is dark (a white frame round a film leaves dark air inside).
+    """
+    h, w = pixels.shape
+    edge = max(1, round(0.02 * min(h, w)))
+    ring = np.concatenate(
+        [pixels[:edge].ravel(), pixels[-edge:].ravel(), pixels[:, :edge].ravel(), pixels[:, -edge:].ravel()]
+    )
+    level = float(np.median(ring))
+    flat = float((np.abs(ring - level) < 0.05).mean())
+    return level > 0.7 and flat > 0.5 and float((pixels < 0.15).mean()) < 0.15
 
 
 def breast_mask(
@@ -202,7 +226,9 @@ def _white_frame(pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
         long = width > 0.5 * w or height > 0.25 * h
         thin = min(width, height) < 0.12 * max(h, w)
         # A frame runs along the edge as a straight thin band, or around the whole picture.
-        if touches and ((straight and thin and long) or (width > 0.9 * w and height > 0.9 * h and area < 0.3 * h * w)):
+        if touches and (
+            (straight and thin and long) or (width > 0.9 * w and height > 0.9 * h and area < 0.3 * h * w)
+        ):
             frame |= labels == index
     if frame.any():
         frame = cv2.dilate(frame.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
