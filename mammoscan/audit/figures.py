@@ -163,7 +163,8 @@ def histogram(ax: Axes, level: LevelAudit) -> None:
             threshold.value, color=RED, lw=1, ls=("-", "--", ":", "-.")[number % 4], label=threshold.name
         )
     ax.set(xlabel="malignancy score", ylabel="share of the class")
-    ax.legend(fontsize=7.5, frameon=False)
+    ax.set_ylim(top=ax.get_ylim()[1] * 1.3)  # room for the legend
+    ax.legend(fontsize=7.5, frameon=False, ncols=2, loc="upper center")
 
 
 def reliability(ax: Axes, level: LevelAudit) -> None:
@@ -257,15 +258,8 @@ def forest(ax: Axes, groups: Sequence[Group], overall: Measure) -> None:
     labels = {f.name: f.label for f in FACTORS}
     y, ticks, names = 0.0, [], []
     for factor in dict.fromkeys(g.factor for g in groups):
-        ax.text(
-            -0.36,
-            y,
-            labels[factor],
-            fontsize=8.5,
-            fontweight="bold",
-            va="center",
-            transform=ax.get_yaxis_transform(),
-        )
+        ticks.append(y)
+        names.append(labels[factor].upper())
         y += 1
         for g in (g for g in groups if g.factor == factor):
             ticks.append(y)

@@ -260,6 +260,8 @@ class _Maker:
         ):
             # The bootstrap of 0 of n or n of n has no width; Wilson's interval has.
             interval, other = other, interval
+        if not refused and interval.lower == interval.upper:
+            note = f"{note}; " * bool(note) + "the interval has no width: all replicates agree, which is not certainty"
         if used < len(repeats):
             note = f"{note}; " * bool(note) + f"{used} of {len(repeats)} replicates defined"
         if refused:
@@ -337,7 +339,7 @@ class _Maker:
             unit=metric.unit,
             threshold_name=threshold.name if threshold else "",
             threshold=threshold.value if threshold else None,
-            value=value,
+            value=None if value is None else float(value),
             interval=interval,
             other=other,
             n=len(self.cases.truth),

@@ -88,9 +88,9 @@ def _text(text: str, size: float, *, bold: bool = False, grey: bool = False, aft
 
 def _footer(canvas: Any, document: Any) -> None:
     canvas.saveState()
-    canvas.setFont(FONT, 7)
+    canvas.setFont(FONT, 6)
     canvas.setFillGray(0.35)
-    canvas.drawString(18 * mm, 10 * mm, NOTICE[:130])
+    canvas.drawString(18 * mm, 10 * mm, NOTICE)
     canvas.drawRightString(A4[0] - 18 * mm, 10 * mm, f"page {document.page}")
     canvas.restoreState()
 

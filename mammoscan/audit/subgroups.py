@@ -218,7 +218,8 @@ class _Part:
         error = float(np.sqrt(max(float(result.covariance[0, 0]), 0.0)))
         method = "DeLong" if independent else "DeLong, clustered by patient (Obuchowski)"
         interval = normal_interval(float(result.auc[0]), error, method, self.settings.level)
-        return float(result.auc[0]), interval if np.isfinite(error) else None
+        # Separated classes leave no variance, which is not certainty.
+        return float(result.auc[0]), interval if np.isfinite(error) and error > 0 else None
 
     def _rates(self) -> list[list[tuple[str, float, Interval]]]:
         """Sensitivity and specificity of each group, bootstrapped over patients in one pass."""
