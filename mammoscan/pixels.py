@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pydicom
 from pydicom.encaps import generate_frames
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     JPEG2000,
     RLELossless,
@@ -230,7 +230,7 @@ def voi_values(values: NDArray[np.float64], ds: Dataset, flags: list[Flag]) -> N
     if sequence:
         data, first = _lut(sequence[0])
         top = max(1.0, float(2 ** _lut_bits(sequence[0], data) - 1))
-        return data[np.clip(np.floor(values) - first, 0, len(data) - 1).astype(np.intp)] / top
+        return np.asarray(data[np.clip(np.floor(values) - first, 0, len(data) - 1).astype(np.intp)] / top)
     centres, widths = _floats(ds.get("WindowCenter")), _floats(ds.get("WindowWidth"))
     if not centres and not widths:
         return None
@@ -258,7 +258,7 @@ def stretch(values: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.
     occurring = values[used]
     if occurring.size == 0 or occurring.max() == occurring.min():
         return np.zeros_like(values)
-    return (values - occurring.min()) / (occurring.max() - occurring.min())
+    return np.asarray((values - occurring.min()) / (occurring.max() - occurring.min()))
 
 
 def _lut(item: Dataset) -> tuple[NDArray[np.float64], float]:

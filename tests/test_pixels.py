@@ -37,9 +37,14 @@ def _stored(bits=12, signed=False, side=300):
 def _dataset(values, **options):
     shown = Shown(**{k: options.pop(k) for k in list(options) if k in Shown.__dataclass_fields__})
     return mammogram_dataset(
-        values, laterality=Laterality.LEFT, view=View.CC, subject=Subject("DEMO", age="050Y"), shown=shown,
-        spacing_mm=0.1, **options,
-    )  # fmt: skip
+        values,
+        laterality=Laterality.LEFT,
+        view=View.CC,
+        subject=Subject("DEMO", age="050Y"),
+        shown=shown,
+        spacing_mm=0.1,
+        **options,
+    )
 
 
 def _display(ds):
@@ -172,9 +177,13 @@ def test_a_window_of_width_zero_falls_back_to_the_full_range_and_is_flagged():
 
 
 @given(
-    bits=st.integers(8, 16), signed=st.booleans(), photometric=st.sampled_from(["MONOCHROME1", "MONOCHROME2"]),
-    window=st.sampled_from([(), ((100.0, 300.0),)]), padded=st.booleans(), slope=st.sampled_from([0.5, 1.0, 2.0]),
-)  # fmt: skip
+    bits=st.integers(8, 16),
+    signed=st.booleans(),
+    photometric=st.sampled_from(["MONOCHROME1", "MONOCHROME2"]),
+    window=st.sampled_from([(), ((100.0, 300.0),)]),
+    padded=st.booleans(),
+    slope=st.sampled_from([0.5, 1.0, 2.0]),
+)
 @settings(max_examples=60, deadline=None)
 def test_display_values_stay_in_range_and_padding_is_zero(bits, signed, photometric, window, padded, slope):
     values = _stored(bits, signed, side=40)

@@ -57,9 +57,20 @@ if TYPE_CHECKING:
 SEED = 20260101
 SIZE = (900, 720)
 COLUMNS = (
-    "sop_instance_uid", "path", "patient_id", "study_instance_uid", "laterality", "view",
-    "label", "x", "y", "radius", "kind", "density", "age",
-)  # fmt: skip
+    "sop_instance_uid",
+    "path",
+    "patient_id",
+    "study_instance_uid",
+    "laterality",
+    "view",
+    "label",
+    "x",
+    "y",
+    "radius",
+    "kind",
+    "density",
+    "age",
+)
 _L, _R = Laterality.LEFT, Laterality.RIGHT
 _FOUR = ((_L, View.CC), (_R, View.CC), (_L, View.MLO), (_R, View.MLO))
 _OVAL = Lesion(RegionKind.MASS, malignant=False, radius_mm=7.0)
@@ -97,44 +108,101 @@ def _subject(number: int, name: str, **more: str) -> Subject:
 
 PLANS = (
     StudyPlan(
-        "northwind/study-1", _subject(1, "Demo^Anna", birth_date="19630412", age="061Y"),
-        Vendor("Northwind Demo Imaging", "Aurora D", "NW1"), Shown(window=((2048, 4096),), function="LINEAR"),
-        JPEGLosslessSV1, Density.B, 61, {_L: (_SPICULATED,)}, marker=True,
+        "northwind/study-1",
+        _subject(1, "Demo^Anna", birth_date="19630412", age="061Y"),
+        Vendor("Northwind Demo Imaging", "Aurora D", "NW1"),
+        Shown(window=((2048, 4096),), function="LINEAR"),
+        JPEGLosslessSV1,
+        Density.B,
+        61,
+        {_L: (_SPICULATED,)},
+        marker=True,
     ),
     StudyPlan(
-        "northwind/study-2", _subject(2, "Demo^Bj\u00f6rk^\u00c5sa", birth_date="19710903", character_set="ISO_IR 100"),
-        Vendor("Northwind Demo Imaging", "Aurora D", "NW1"), Shown("MONOCHROME1", window=((2047, 2600), (1500, 900)), function="SIGMOID"),
-        JPEG2000Lossless, Density.C, 53, {_R: (_OVAL,)},
+        "northwind/study-2",
+        _subject(2, "Demo^Bj\u00f6rk^\u00c5sa", birth_date="19710903", character_set="ISO_IR 100"),
+        Vendor("Northwind Demo Imaging", "Aurora D", "NW1"),
+        Shown("MONOCHROME1", window=((2047, 2600), (1500, 900)), function="SIGMOID"),
+        JPEG2000Lossless,
+        Density.C,
+        53,
+        {_R: (_OVAL,)},
     ),
     StudyPlan(
-        "harbour/2025/03/10", _subject(3, "Demo^Hanako=\u30c7\u30e2^\u82b1\u5b50=\u3067\u3082^\u306f\u306a\u3053", age="047Y"),
-        Vendor("Harbour Demo Systems", "Lantern 3", "HB7"), Shown(bits=14, window=((8191.5, 16383),), function="LINEAR_EXACT"),
-        JPEGLSLossless, Density.D, 47, {_L: (_PLEOMORPHIC,)}, suffix="", depth_mm=78,
+        "harbour/2025/03/10",
+        _subject(3, "Demo^Hanako=\u30c7\u30e2^\u82b1\u5b50=\u3067\u3082^\u306f\u306a\u3053", age="047Y"),
+        Vendor("Harbour Demo Systems", "Lantern 3", "HB7"),
+        Shown(bits=14, window=((8191.5, 16383),), function="LINEAR_EXACT"),
+        JPEGLSLossless,
+        Density.D,
+        47,
+        {_L: (_PLEOMORPHIC,)},
+        suffix="",
+        depth_mm=78,
     ),
     StudyPlan(
-        "harbour/2025/03/11", _subject(4, "\u0414\u0435\u043c\u043e^\u041e\u043b\u044c\u0433\u0430", birth_date="19551130", age="069Y"),
-        Vendor("Harbour Demo Systems", "Lantern 3", "HB7"), Shown(bits=12, window=((2048, 4096),), padding=0), RLELossless, Density.A, 69,
-        {_R: (_SMALL_SPICULATED,), _L: (_SMALL_OVAL,)}, marker=True, depth_mm=108,
+        "harbour/2025/03/11",
+        _subject(
+            4, "\u0414\u0435\u043c\u043e^\u041e\u043b\u044c\u0433\u0430", birth_date="19551130", age="069Y"
+        ),
+        Vendor("Harbour Demo Systems", "Lantern 3", "HB7"),
+        Shown(bits=12, window=((2048, 4096),), padding=0),
+        RLELossless,
+        Density.A,
+        69,
+        {_R: (_SMALL_SPICULATED,), _L: (_SMALL_OVAL,)},
+        marker=True,
+        depth_mm=108,
     ),
     StudyPlan(
-        "inbox", _subject(5, ""), Vendor("Meadow Demo Works", "Clover", "MD2"), Shown("MONOCHROME1", bits=16, window=((32768, 52000),), function="SIGMOID"),
-        ImplicitVRLittleEndian, Density.B, -1, {_R: (_GRAINS,)}, views=_FOUR[:2], suffix=".ima",
+        "inbox",
+        _subject(5, ""),
+        Vendor("Meadow Demo Works", "Clover", "MD2"),
+        Shown("MONOCHROME1", bits=16, window=((32768, 52000),), function="SIGMOID"),
+        ImplicitVRLittleEndian,
+        Density.B,
+        -1,
+        {_R: (_GRAINS,)},
+        views=_FOUR[:2],
+        suffix=".ima",
     ),
     StudyPlan(
-        "deep/er/and/deeper", _subject(6, "Demo^Clara", age="058Y"), Vendor("Meadow Demo Works", "Clover", "MD2"),
-        Shown(lut=tuple(range(0, 65536, 16))), DeflatedExplicitVRLittleEndian, Density.C, 58, {}, depth_mm=88,
+        "deep/er/and/deeper",
+        _subject(6, "Demo^Clara", age="058Y"),
+        Vendor("Meadow Demo Works", "Clover", "MD2"),
+        Shown(lut=tuple(range(0, 65536, 16))),
+        DeflatedExplicitVRLittleEndian,
+        Density.C,
+        58,
+        {},
+        depth_mm=88,
     ),
     StudyPlan(
-        "film", _subject(7, "Demo^Dora", birth_date="19480220"), Vendor("Old Demo Films", "Drum scanner", "FILM"),
-        Shown(bits=8), ExplicitVRLittleEndian, Density.A, 77, {_L: (_OVAL,), _R: (_SPICULATED,)},
-        sop_class=SECONDARY_CAPTURE, spacing_known=False, marker=True,
+        "film",
+        _subject(7, "Demo^Dora", birth_date="19480220"),
+        Vendor("Old Demo Films", "Drum scanner", "FILM"),
+        Shown(bits=8),
+        ExplicitVRLittleEndian,
+        Density.A,
+        77,
+        {_L: (_OVAL,), _R: (_SPICULATED,)},
+        sop_class=SECONDARY_CAPTURE,
+        spacing_known=False,
+        marker=True,
     ),
     StudyPlan(
-        "native", _subject(8, "Demo^Emil", age="064Y", sex="M"), Vendor("Northwind Demo Imaging", "Aurora HD", "NW2"),
-        Shown(bits=12, window=((2048, 4096),)), JPEGLosslessSV1, Density.B, 64, {_L: (_PLEOMORPHIC,)},
-        views=_FOUR[:1], enlarge=2.7,
+        "native",
+        _subject(8, "Demo^Emil", age="064Y", sex="M"),
+        Vendor("Northwind Demo Imaging", "Aurora HD", "NW2"),
+        Shown(bits=12, window=((2048, 4096),)),
+        JPEGLosslessSV1,
+        Density.B,
+        64,
+        {_L: (_PLEOMORPHIC,)},
+        views=_FOUR[:1],
+        enlarge=2.7,
     ),
-)  # fmt: skip
+)
 
 
 def write_demo(out: Path, *, seed: int = SEED, size: tuple[int, int] = SIZE) -> tuple[Path, ...]:
@@ -176,15 +244,31 @@ def study_images(
     height, width = (round(s * plan.enlarge) for s in size)
     for number, (side, view) in enumerate(plan.views, start=1):
         spec = Spec(
-            side, view, plan.density, plan.lesions.get(side, ()), height, width, depth_mm=plan.depth_mm,
-            bits=plan.shown.bits, marker=plan.marker, patient=seed,
-        )  # fmt: skip
+            side,
+            view,
+            plan.density,
+            plan.lesions.get(side, ()),
+            height,
+            width,
+            depth_mm=plan.depth_mm,
+            bits=plan.shown.bits,
+            marker=plan.marker,
+            patient=seed,
+        )
         pixels, truth = render(spec, seed * 10 + number)
         ds = mammogram_dataset(
-            stored_values(pixels, plan.shown), laterality=side, view=view, subject=plan.subject,
-            vendor=plan.vendor, shown=plan.shown, spacing_mm=truth.mm if plan.spacing_known else None,
-            transfer_syntax=plan.syntax, sop_class=plan.sop_class, instance=number, series=number,
-        )  # fmt: skip
+            stored_values(pixels, plan.shown),
+            laterality=side,
+            view=view,
+            subject=plan.subject,
+            vendor=plan.vendor,
+            shown=plan.shown,
+            spacing_mm=truth.mm if plan.spacing_known else None,
+            transfer_syntax=plan.syntax,
+            sop_class=plan.sop_class,
+            instance=number,
+            series=number,
+        )
         name = f"{side.value}-{view.value}" if plan.suffix else f"IM{number:06d}"
         out.append((f"{plan.folder}/{name}{plan.suffix}", ds, truth))
     return out
@@ -197,19 +281,28 @@ def stored_values(pixels: NDArray[np.uint16], shown: Shown) -> NDArray[Any]:
 
 def _label_rows(plan: StudyPlan, relative: str, ds: FileDataset, truth: Truth) -> list[tuple[str, ...]]:
     identity = (
-        str(ds.SOPInstanceUID), relative, plan.subject.patient_id, str(ds.StudyInstanceUID),
-        ds.ImageLaterality, ds.ViewPosition,
-    )  # fmt: skip
+        str(ds.SOPInstanceUID),
+        relative,
+        plan.subject.patient_id,
+        str(ds.StudyInstanceUID),
+        ds.ImageLaterality,
+        ds.ViewPosition,
+    )
     density_age = (plan.density.value, str(plan.age) if plan.age >= 0 else "")
     if not truth.lesions:
         return [(*identity, "normal", "", "", "", "", *density_age)]
     return [
         (
-            *identity, "malignant" if p.lesion.malignant else "benign", f"{p.x:.1f}", f"{p.y:.1f}", f"{p.radius:.1f}",
-            "mass" if p.lesion.kind is RegionKind.MASS else "calcification", *density_age,
+            *identity,
+            "malignant" if p.lesion.malignant else "benign",
+            f"{p.x:.1f}",
+            f"{p.y:.1f}",
+            f"{p.radius:.1f}",
+            "mass" if p.lesion.kind is RegionKind.MASS else "calcification",
+            *density_age,
         )
         for p in truth.lesions
-    ]  # fmt: skip
+    ]
 
 
 def _table(rows: list[tuple[str, ...]]) -> bytes:

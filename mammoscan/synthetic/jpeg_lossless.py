@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# One fixed Huffman table: codes by length (1 to 16 bits), then the difference categories (SSSS) in that order.
+# One fixed Huffman table: counts of codes by length (1 to 16 bits), then their difference categories.
 _COUNTS = (0, 0, 7, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0)
 _CATEGORIES = (3, 4, 2, 5, 1, 6, 0, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
 

@@ -25,7 +25,8 @@ from mammoscan.synthetic.dicom import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence as Several
+    from collections.abc import Iterator
+    from collections.abc import Sequence as Several
 
     from numpy.typing import NDArray
 
@@ -34,10 +35,20 @@ _TOMOSYNTHESIS = UID("1.2.840.10008.5.1.4.1.1.13.1.3")
 _COMPREHENSIVE_SR = UID("1.2.840.10008.5.1.4.1.1.88.33")
 _DICOMDIR = UID("1.2.840.10008.1.3.10")
 _PATIENT_AND_STUDY = (
-    "SpecificCharacterSet", "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge",
-    "StudyInstanceUID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID",
+    "SpecificCharacterSet",
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "PatientAge",
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyID",
     "StudyDescription",
-)  # fmt: skip
+)
 
 
 def files(images: Several[FileDataset], duplicate: bytes) -> Iterator[tuple[str, bytes]]:
@@ -92,10 +103,15 @@ def for_processing() -> FileDataset:
     thickness = np.sqrt(np.clip(1.0 - (x / 240.0) ** 2 - ((y - 225) / 180.0) ** 2, 0.0, None))
     raw: NDArray[Any] = np.rint(14000.0 * np.exp(-2.5 * thickness)).astype("<u2")
     return mammogram_dataset(
-        raw, laterality=Laterality.LEFT, view=View.CC, subject=Subject("DEMO-0101", "Demo^Greta", age="052Y", study_key="101"),
-        vendor=Vendor("Harbour Demo Systems", "Lantern 3", "HB7"), shown=Shown("MONOCHROME1", bits=14), spacing_mm=0.54,
+        raw,
+        laterality=Laterality.LEFT,
+        view=View.CC,
+        subject=Subject("DEMO-0101", "Demo^Greta", age="052Y", study_key="101"),
+        vendor=Vendor("Harbour Demo Systems", "Lantern 3", "HB7"),
+        shown=Shown("MONOCHROME1", bits=14),
+        spacing_mm=0.54,
         sop_class=FOR_PROCESSING,
-    )  # fmt: skip
+    )
 
 
 def truncated(image: FileDataset) -> bytes:

@@ -14,9 +14,11 @@ from mammoscan.synthetic.phantom import Lesion, Spec, render
 
 ROWS, COLUMNS = 4096, 3328  # 0.06 mm pixels
 VIEWS = (
-    (Laterality.LEFT, View.CC), (Laterality.RIGHT, View.CC),
-    (Laterality.LEFT, View.MLO), (Laterality.RIGHT, View.MLO),
-)  # fmt: skip
+    (Laterality.LEFT, View.CC),
+    (Laterality.RIGHT, View.CC),
+    (Laterality.LEFT, View.MLO),
+    (Laterality.RIGHT, View.MLO),
+)
 LESIONS = (
     Lesion(RegionKind.MASS, malignant=True, radius_mm=6.0),
     Lesion(RegionKind.CALCIFICATION, malignant=True, radius_mm=6.0),
@@ -44,9 +46,16 @@ def write_benchmark_archive(out: Path, studies: int, seed: int) -> tuple[Path, .
             small, _ = render(spec, seed * 100 + number * 4 + view_number)
             pixels = _full_size(small, np.random.default_rng([seed, number, view_number]))
             encoded[number, view_number] = mammogram_dataset(
-                pixels, laterality=side, view=view, subject=Subject("BENCH"), shown=Shown(window=((2048, 4096),)),
-                spacing_mm=243.0 / ROWS, transfer_syntax=syntax, instance=view_number + 1, series=view_number + 1,
-            )  # fmt: skip
+                pixels,
+                laterality=side,
+                view=view,
+                subject=Subject("BENCH"),
+                shown=Shown(window=((2048, 4096),)),
+                spacing_mm=243.0 / ROWS,
+                transfer_syntax=syntax,
+                instance=view_number + 1,
+                series=view_number + 1,
+            )
     paths = []
     for study in range(studies):
         subject = Subject(f"BENCH-{study:05d}", "Demo^Benchmark", age="060Y", study_key=str(study))
