@@ -261,7 +261,10 @@ class _Maker:
             # The bootstrap of 0 of n or n of n has no width; Wilson's interval has.
             interval, other = other, interval
         if not refused and interval.lower == interval.upper:
-            note = f"{note}; " * bool(note) + "the interval has no width: all replicates agree, which is not certainty"
+            note = (
+                f"{note}; " * bool(note)
+                + "the interval has no width: all replicates agree, which is not certainty"
+            )
         if used < len(repeats):
             note = f"{note}; " * bool(note) + f"{used} of {len(repeats)} replicates defined"
         if refused:

@@ -311,7 +311,9 @@ def judge(bar: Bar, found: Audit) -> Verdict:
         value = edge if edge is not None and np.isfinite(edge) else None
     if value is None:
         return Verdict(bar, level, None, met=False)
-    return Verdict(bar, level, float(value), met=bool(value >= bar.least if better_high else value <= bar.least))
+    return Verdict(
+        bar, level, float(value), met=bool(value >= bar.least if better_high else value <= bar.least)
+    )
 
 
 def as_mapping(settings: Settings) -> Mapping[str, object]:

@@ -39,7 +39,12 @@ def test_delong_agrees_with_its_published_example(scores, area, error, lower, up
     found = delong(TRUTH, scores)
     spread = float(np.sqrt(found.covariance[0, 0]))
     interval = normal_interval(float(found.auc[0]), spread, "DeLong")
-    assert [round(x, 4) for x in (found.auc[0], spread, interval.lower, interval.upper)] == [area, error, lower, upper]
+    assert [round(x, 4) for x in (found.auc[0], spread, interval.lower, interval.upper)] == [
+        area,
+        error,
+        lower,
+        upper,
+    ]
 
 
 def test_delong_contrast_agrees_with_its_published_example():
@@ -76,7 +81,9 @@ def test_copying_every_case_of_a_patient_does_not_narrow_the_clustered_interval(
 
 
 def test_influence_values_carry_delongs_variance():
-    assert np.sum(auc_influence(TRUTH, ALBUMIN) ** 2) == pytest.approx(delong(TRUTH, ALBUMIN).covariance[0, 0], rel=1e-9)
+    assert np.sum(auc_influence(TRUTH, ALBUMIN) ** 2) == pytest.approx(
+        delong(TRUTH, ALBUMIN).covariance[0, 0], rel=1e-9
+    )
 
 
 @pytest.mark.parametrize(
@@ -155,7 +162,12 @@ def test_bootstrap_keeps_a_patients_cases_together():
     found = cases(per_patient=4)
     wide = measure_level(found, [], Settings(replicates=300)).measures[0].interval
     tiled = Cases(
-        "image", found.ids * 2, np.tile(found.truth, 2), np.tile(found.scores, 2), np.tile(found.groups, 2), ()
+        "image",
+        found.ids * 2,
+        np.tile(found.truth, 2),
+        np.tile(found.scores, 2),
+        np.tile(found.groups, 2),
+        (),
     )
     same = measure_level(tiled, [], Settings(replicates=300)).measures[0].interval
     assert (same.lower, same.upper) == pytest.approx((wide.lower, wide.upper), abs=1e-9)
@@ -173,7 +185,9 @@ def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
     covered = 0
     for seed in range(60):
         x = np.random.default_rng(seed).normal(size=80)
-        interval, _ = percentile(bootstrap(80, lambda w, x=x: np.array([w @ x / w.sum()]), replicates=300, seed=seed)[:, 0])
+        interval, _ = percentile(
+            bootstrap(80, lambda w, x=x: np.array([w @ x / w.sum()]), replicates=300, seed=seed)[:, 0]
+        )
         covered += interval.lower <= 0 <= interval.upper
     assert 51 <= covered <= 60
 
@@ -181,7 +195,10 @@ def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
 def test_a_missing_class_refuses_only_the_metrics_that_need_it():
     found = cases()
     only_negative = Cases("image", found.ids, np.zeros(400, dtype=bool), found.scores, found.groups, ())
-    measures = {m.metric: m for m in measure_level(only_negative, [Threshold("t", 0.4)], Settings(replicates=100)).measures}
+    measures = {
+        m.metric: m
+        for m in measure_level(only_negative, [Threshold("t", 0.4)], Settings(replicates=100)).measures
+    }
     assert measures["auc"].value is None
     assert "positive" in measures["auc"].refused
     assert measures["sensitivity"].value is None

@@ -35,7 +35,9 @@ def test_areas_agree_with_scikit_learn(case):
     truth, scores = case
     tp, fp = counts(truth, scores)
     assert curves.auc(tp, fp) == pytest.approx(sk.roc_auc_score(truth, scores), **EXACT)
-    assert curves.average_precision(tp, fp) == pytest.approx(sk.average_precision_score(truth, scores), **EXACT)
+    assert curves.average_precision(tp, fp) == pytest.approx(
+        sk.average_precision_score(truth, scores), **EXACT
+    )
     assert curves.partial_auc(tp, fp) == pytest.approx(sk.roc_auc_score(truth, scores, max_fpr=0.1), **EXACT)
 
 
@@ -116,7 +118,11 @@ def test_second_papers_counts_give_its_table_1():
     assert round(report.accuracy, 2) == 0.90
     # The exact figure is 1675 / 1856 = 90.248 %; the paper cuts it to 90.24 %.
     assert int(report.accuracy * 10000) / 100 == 90.24
-    assert [round(x, 2) for x in (report.macro.precision, report.macro.recall, report.macro.f1)] == [0.91, 0.87, 0.88]
+    assert [round(x, 2) for x in (report.macro.precision, report.macro.recall, report.macro.f1)] == [
+        0.91,
+        0.87,
+        0.88,
+    ]
     weighted = report.weighted
     assert [round(x, 2) for x in (weighted.precision, weighted.recall, weighted.f1)] == [0.91, 0.90, 0.90]
 

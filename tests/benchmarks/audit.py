@@ -55,13 +55,21 @@ def main() -> None:
     options = parser.parse_args()
     found = cases(options.images)
     began = time.perf_counter()
-    audit = measure_level(found, [Threshold("benchmark", 0.1)], Settings(replicates=options.replicates, prevalence=0.006))
+    audit = measure_level(
+        found, [Threshold("benchmark", 0.1)], Settings(replicates=options.replicates, prevalence=0.006)
+    )
     seconds = time.perf_counter() - began
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     loop = naive(cases(options.images // 10), options.naive_replicates) * options.replicates
-    print(f"{options.images:,} images, {options.replicates:,} replicates, {len(audit.measures)} metrics: {seconds:.1f} s, peak {memory:.0f} MiB")
-    print(f"naive scikit-learn loop on {options.images // 10:,} images: {loop:.0f} s (from {options.naive_replicates} replicates)")
-    print(f"ratio: the naive loop on a tenth takes {loop / seconds:.1f} times as long; per image {10 * loop / seconds:.0f} times")
+    print(
+        f"{options.images:,} images, {options.replicates:,} replicates, {len(audit.measures)} metrics: {seconds:.1f} s, peak {memory:.0f} MiB"
+    )
+    print(
+        f"naive scikit-learn loop on {options.images // 10:,} images: {loop:.0f} s (from {options.naive_replicates} replicates)"
+    )
+    print(
+        f"ratio: the naive loop on a tenth takes {loop / seconds:.1f} times as long; per image {10 * loop / seconds:.0f} times"
+    )
 
 
 if __name__ == "__main__":
