@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mammoscan import NOTICE
-from mammoscan.codes import DENSITY_CODES, SIDE_CODES, VIEW_CODES
-from mammoscan.domain import DensitySource, RegionKind
+from mammoscan.codes import SIDE_CODES, VIEW_CODES
+from mammoscan.domain import RegionKind
 from mammoscan.report import uids
 from mammoscan.report.sr_common import (
     NO_UNIT,
@@ -35,16 +35,14 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.sr.coding import Code
 
-    from mammoscan.domain import Finding, Header, Prediction, ReportContext, StudyResult
+    from mammoscan.domain import Finding, Header, ReportContext, StudyResult
 
 SOP_CLASS = "1.2.840.10008.5.1.4.1.1.88.50"
 SERIES_NUMBER = 9101
 
 DENSITY_LESION = sct("129793001", "Mammography breast density")
 CLUSTER = sct("129769006", "Calcification Cluster")
-COMPOSITION = sct("129715009", "Breast composition")
 REQUIRED = dcm("111150", "Presentation Required: Rendering device is expected to present")
-OPTIONAL = dcm("111151", "Presentation Optional: Rendering device may present")
 NOT_SHOWN = dcm("111152", "Not for Presentation: Rendering device expected not to present")
 MICROMETRE = ("um", "micrometer")
 
@@ -56,23 +54,16 @@ def render(result: StudyResult, context: ReportContext) -> bytes:
     # Position of each image in the tree: the root is 1, the library its second child.
     paths = [(1, 2, index + 1) for index in range(len(headers))]
     root = container(dcm("111036", "Mammography CAD Report"), is_content_continuous=False, template_id="4000")
-    add(root, _language(), add(container(dcm("111028", "Image Library"), "CONTAINS"), *map(_library_entry, headers)))
+    add(
+        root,
+        _language(),
+        add(container(dcm("111028", "Image Library"), "CONTAINS"), *map(_library_entry, headers)),
+    )
     add(root, _summary(result, context, paths, failed=analysed < len(headers)))
-    for name, verb, kinds, titles in (
-        (
-            dcm("111064", "Summary of Detections"),
-            dcm("111022", "Detection Performed"),
-            (DENSITY_LESION, CLUSTER),
-            (dcm("111063", "Successful Detections"), dcm("111025", "Failed Detections")),
-        ),
-        (
-            dcm("111065", "Summary of Analyses"),
-            dcm("111004", "Analysis Performed"),
-            (sct("133890006", "Breast composition analysis"),),
-            (dcm("111062", "Successful Analyses"), dcm("111024", "Failed Analyses")),
-        ),
-    ):
-        add(root, _performed(name, verb, kinds, titles, paths[:analysed], paths[analysed:], context))
+    add(root, _detections(paths[:analysed], paths[analysed:], context))
+    # A density estimated from the pixels stays in the tables and the PDF: in this report it would be
+    # taken for a composition that somebody stated.
+    add(root, code(dcm("111065", "Summary of Analyses"), dcm("111225", "Not Attempted"), "CONTAINS"))
     ds = document(
         SOP_CLASS,
         uids.of_result("cad-sr", result, context),
@@ -91,11 +82,15 @@ def _language() -> Dataset:
     from pydicom.sr.coding import Code
 
     item = code(
-        dcm("121049", "Language of Content Item and Descendants"), Code("en", "RFC5646", "English"), "HAS CONCEPT MOD"
+        dcm("121049", "Language of Content Item and Descendants"),
+        Code("en", "RFC5646", "English"),
+        "HAS CONCEPT MOD",
     )
     return add(
         item,
-        code(dcm("121046", "Country of Language"), Code("US", "ISO3166_1", "United States"), "HAS CONCEPT MOD"),
+        code(
+            dcm("121046", "Country of Language"), Code("US", "ISO3166_1", "United States"), "HAS CONCEPT MOD"
+        ),
     )
 
 
@@ -165,13 +160,6 @@ def _summary(
         ]
         if items:
             add(summary, add(_impression(intent), *items))
-    densities = [
-        item
-        for prediction, path in zip(result.images, paths, strict=False)
-        if (item := _composition(prediction, context, path)) is not None
-    ]
-    if densities:
-        add(summary, add(_impression(OPTIONAL), *densities))
     return summary
 
 
@@ -201,7 +189,12 @@ def _finding(finding: Finding, context: ReportContext, path: tuple[int, ...], in
         text(dcm("112039", "Tracking Identifier"), finding.tracking_id, "HAS OBS CONTEXT"),
         _tracking_uid(finding),
         *algorithm(context),
-        num(dcm("111012", "Certainty of Finding"), round(100.0 * (1.0 - finding.scores.normal), 2), PERCENT, has),
+        num(
+            dcm("111012", "Certainty of Finding"),
+            round(100.0 * (1.0 - finding.scores.normal), 2),
+            PERCENT,
+            has,
+        ),
         num(dcm("111047", "Probability of cancer"), score, PERCENT, has),
         add(
             scoord(dcm("111010", "Center"), "POINT", np.array([finding.region.centre]), has),
@@ -228,45 +221,24 @@ def closed(points: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
     return np.vstack([points, points[:1]])
 
 
-def _composition(prediction: Prediction, context: ReportContext, path: tuple[int, ...]) -> Dataset | None:
-    """Breast composition as read by somebody else is not ours to state: only the estimate is."""
-    if prediction.density.source is not DensitySource.ESTIMATE or prediction.density.density not in DENSITY_CODES:
-        return None
-    item = code(dcm("111059", "Single Image Finding"), COMPOSITION, "CONTAINS")
-    return add(
-        item,
-        code(dcm("111056", "Rendering Intent"), OPTIONAL, "HAS CONCEPT MOD"),
-        *algorithm(context),
-        code(COMPOSITION, sct(*DENSITY_CODES[prediction.density.density]), "HAS PROPERTIES"),
-        num(dcm("111046", "Percent Fibroglandular Tissue"), round(prediction.image_features.percent_density, 1),
-            PERCENT, "HAS PROPERTIES"),
-        by_reference("INFERRED FROM", path),
-    )  # fmt: skip
-
-
-def _performed(
-    name: Code, verb: Code, kinds: tuple[Code, ...], titles: tuple[Code, Code], good: list[tuple[int, ...]],
-    bad: list[tuple[int, ...]], context: ReportContext,
-) -> Dataset:  # fmt: skip
-    """TID 4015 and 4016: what was done, with which images."""
+def _detections(good: list[tuple[int, ...]], bad: list[tuple[int, ...]], context: ReportContext) -> Dataset:
+    """TID 4015: what was sought, in which images it could be and in which not."""
     if not good:
         status = dcm("111224", "Failed")
     elif bad:
         status = dcm("111223", "Partially Succeeded")
     else:
         status = dcm("111222", "Succeeded")
-    item = code(name, status, "CONTAINS")
-    for title, paths in zip(titles, (good, bad), strict=True):
+    item = code(dcm("111064", "Summary of Detections"), status, "CONTAINS")
+    for title, paths in (
+        (dcm("111063", "Successful Detections"), good),
+        (dcm("111025", "Failed Detections"), bad),
+    ):
         if paths:
             group = container(title, "INFERRED FROM")
-            for kind in kinds:
-                add(
-                    group,
-                    add(
-                        code(verb, kind, "CONTAINS"),
-                        *algorithm(context),
-                        *(by_reference("HAS PROPERTIES", path) for path in paths),
-                    ),
-                )
+            for kind in (DENSITY_LESION, CLUSTER):
+                performed = code(dcm("111022", "Detection Performed"), kind, "CONTAINS")
+                references = (by_reference("HAS PROPERTIES", path) for path in paths)
+                add(group, add(performed, *algorithm(context), *references))
             add(item, group)
     return item

@@ -102,7 +102,10 @@ def image(header: Header, relationship: str) -> Dataset:
     """An IMAGE item without a concept name (TID 4020 row 1 has none)."""
     item = _plain(
         ImageContentItem(
-            sct("260753009", "Source"), header.sop_class_uid, header.sop_instance_uid, relationship_type=relationship
+            sct("260753009", "Source"),
+            header.sop_class_uid,
+            header.sop_instance_uid,
+            relationship_type=relationship,
         )
     )
     del item.ConceptNameCodeSequence
@@ -227,7 +230,9 @@ _TEXT = {"SH", "LO", "ST", "LT", "UC", "UT", "PN"}
 
 def character_set(ds: Dataset) -> str:
     """The narrowest SpecificCharacterSet that holds every text of a data set; '' for plain ASCII."""
-    everything = "".join(str(element.value) for element in ds.iterall() if element.VR in _TEXT and element.value)
+    everything = "".join(
+        str(element.value) for element in ds.iterall() if element.VR in _TEXT and element.value
+    )
     for name, codec in _CHARACTER_SETS:
         try:
             everything.encode(codec)

@@ -140,7 +140,9 @@ def _source(header: Header, result: StudyResult) -> Dataset:
     return ds
 
 
-def _group(finding: Finding, header: Header, context: ReportContext) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+def _group(
+    finding: Finding, header: Header, context: ReportContext
+) -> PlanarROIMeasurementsAndQualitativeEvaluations:
     algorithm = AlgorithmIdentification(name=context.model.name, version=version(context))
     measurements = [
         Measurement(
@@ -155,7 +157,11 @@ def _group(finding: Finding, header: Header, context: ReportContext) -> PlanarRO
     outline = np.vstack([finding.region.contour, finding.region.contour[:1]])
     sites = None
     if header.laterality in SIDE_CODES:
-        side = {"L": sct("7771000", "Left"), "R": sct("24028007", "Right"), "B": sct("51440002", "Right and left")}
+        side = {
+            "L": sct("7771000", "Left"),
+            "R": sct("24028007", "Right"),
+            "B": sct("51440002", "Right and left"),
+        }
         sites = [FindingSite(sct("76752008", "Breast"), laterality=side[header.laterality.value])]
     cluster = finding.region.kind is RegionKind.CALCIFICATION
     options: dict[str, Any] = {"finding_sites": sites} if sites else {}
@@ -166,7 +172,9 @@ def _group(finding: Finding, header: Header, context: ReportContext) -> PlanarRO
             outline,
             source_image=SourceImageForRegion(header.sop_class_uid, header.sop_instance_uid),
         ),
-        finding_type=sct("129769006", "Calcification Cluster") if cluster else sct("129793001", "Mammography breast density"),
+        finding_type=sct("129769006", "Calcification Cluster")
+        if cluster
+        else sct("129793001", "Mammography breast density"),
         measurements=measurements,
         qualitative_evaluations=[
             QualitativeEvaluation(
@@ -178,5 +186,3 @@ def _group(finding: Finding, header: Header, context: ReportContext) -> PlanarRO
         ],
         **options,
     )
-
-

@@ -1,0 +1,325 @@
+"""The CSV tables and ``run.json``: columns, rows, bytes. Pure functions."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mammoscan import NOTICE
+from mammoscan.domain import Failed, Header, Laterality, Skipped
+from mammoscan.features import FEATURE_DOCS, REGION_FEATURES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mammoscan.config import RunConfig
+    from mammoscan.domain import Finding, Prediction, ReportContext, RunSummary, StudyResult
+
+PACKAGES = (
+    "mammoscan", "click", "highdicom", "joblib", "numpy", "opencv-python-headless", "pydicom", "pyjpegls",
+    "pylibjpeg", "python-gdcm", "reportlab", "rich", "scikit-image", "scipy", "tensorflow",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as the README lists it. text: free text that a spreadsheet might take for a formula."""
+
+    name: str
+    unit: str
+    meaning: str
+
+
+def _columns(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
+    return tuple(Column(*row) for row in rows)
+
+
+_IDENTITY = (
+    ("patient_id", "", "PatientID (0010,0020)"),
+    ("study_instance_uid", "", "StudyInstanceUID (0020,000D)"),
+)
+_MODEL = (
+    ("model_sha256", "", "hash of the weights that made the scores"),
+    ("config_digest", "", "digest of the configuration"),
+)
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "images": _columns(
+        *_IDENTITY,
+        ("series_instance_uid", "", "SeriesInstanceUID (0020,000E)"),
+        ("sop_instance_uid", "", "SOPInstanceUID (0008,0018)"),
+        ("path", "", "path below the archive"),
+        ("study_date", "YYYYMMDD", "StudyDate (0008,0020); empty where unknown"),
+        ("laterality", "", "L, R, B or unknown"),
+        ("view", "", "CID 4014 short term or unknown"),
+        ("view_modifiers", "", "CID 4015 meanings, separated by ;"),
+        ("age", "years", "age at the study; empty where unknown"),
+        ("age_source", "", "attribute that the age comes from, or unknown"),
+        ("sex", "", "F, M, O or unknown"),
+        ("density", "", "breast composition a to d, or unknown"),
+        ("density_source", "", "user-table, structured-report, private-attribute, pixel-estimate or none"),
+        ("percent_density", "%", "dense tissue in the breast, estimated from the pixels"),
+        ("breast_area_mm2", "mm²", "area without muscle and labels; empty where the spacing is unknown"),
+        ("manufacturer", "", "Manufacturer (0008,0070), or unknown"),
+        ("spacing_row_mm", "mm", "distance between rows; empty where unknown"),
+        ("spacing_column_mm", "mm", "distance between columns; empty where unknown"),
+        ("spacing_source", "", "attribute that the spacing comes from, or unknown"),
+        ("presentation_intent", "", "PresentationIntentType (0008,0068), or unknown"),
+        ("implant", "", "yes, no or unknown"),
+        ("partial_view", "", "yes, no or unknown"),
+        ("flags", "", "what is worth knowing, separated by ;"),
+        ("normal", "0 to 1", "probability of the image's most suspicious region"),
+        ("benign", "0 to 1", "probability of the image's most suspicious region"),
+        ("malignant", "0 to 1", "probability of the image's most suspicious region"),
+        ("malignancy", "0 to 1", "calibrated malignancy score of the image: its highest region's"),
+        ("above_threshold", "", "yes where the malignancy score reaches the operating point"),
+        ("threshold", "0 to 1", "operating point"),
+        ("candidates", "count", "regions that were classified"),
+        ("findings", "count", "regions that are reported"),
+        *_MODEL,
+    ),
+    "findings": _columns(
+        *_IDENTITY,
+        ("sop_instance_uid", "", "SOPInstanceUID (0008,0018) of the source image"),
+        ("laterality", "", "L, R, B or unknown"),
+        ("view", "", "CID 4014 short term or unknown"),
+        ("number", "count", "number within the study, as in the PDF"),
+        ("tracking_id", "", "Tracking Identifier, the same in the reports"),
+        ("tracking_uid", "", "Tracking Unique Identifier, the same in the reports"),
+        ("kind", "", "mass-like or calcification-cluster"),
+        ("centre_x", "px", "column of the centre in the source image"),
+        ("centre_y", "px", "row of the centre in the source image"),
+        ("box_x0", "px", "left of the box in the source image"),
+        ("box_y0", "px", "top"),
+        ("box_x1", "px", "right"),
+        ("box_y1", "px", "bottom"),
+        ("contour", "px", "outline in the source image: x y pairs, separated by ;"),
+        ("area_px", "px²", "area in the source image"),
+        ("normal", "0 to 1", "probability"),
+        ("benign", "0 to 1", "probability"),
+        ("malignant", "0 to 1", "probability"),
+        ("malignancy", "0 to 1", "calibrated malignancy score"),
+        ("above_threshold", "", "yes where the score reaches the operating point"),
+        *((name, unit, formula) for name, (unit, formula, _) in FEATURE_DOCS.items()),
+    ),
+    "studies": _columns(
+        *_IDENTITY,
+        ("study_date", "YYYYMMDD", "StudyDate (0008,0020); empty where unknown"),
+        ("accession_number", "", "AccessionNumber (0008,0050)"),
+        ("age", "years", "age at the study; empty where unknown"),
+        ("images_analysed", "count", ""),
+        ("images_failed", "count", ""),
+        ("files_skipped", "count", ""),
+        ("malignancy", "0 to 1", "highest image score; empty where no image could be analysed"),
+        ("malignancy_left", "0 to 1", "highest image score of the left breast; empty without image"),
+        ("malignancy_right", "0 to 1", "highest image score of the right breast; empty without image"),
+        ("above_threshold", "", "yes where the score reaches the operating point"),
+        ("threshold", "0 to 1", "operating point"),
+        ("operating_point", "", "its name"),
+        ("findings_above", "count", "findings at or above the operating point"),
+        ("findings_below", "count", "findings below it"),
+        ("folder", "", "folder of the reports below the output folder"),
+        ("created", "YYYYMMDDHHMMSS", "when the report was first made"),
+        *_MODEL,
+    ),
+    "files": _columns(
+        ("path", "", "path below the archive"),
+        ("size", "byte", "size of the file"),
+        ("status", "", "analysed, skipped or failed"),
+        ("stage", "", "where it ended; empty for analysed"),
+        ("code", "", "coded reason; empty for analysed"),
+        ("meaning", "", "what the code means"),
+        ("detail", "", "more about it"),
+        ("remedy", "", "what to do about it"),
+        ("study_instance_uid", "", "StudyInstanceUID, empty where unknown"),
+        ("sop_instance_uid", "", "SOPInstanceUID, empty where unknown"),
+    ),
+}  # fmt: skip
+
+
+def rows_of_study(result: StudyResult, context: ReportContext, folder: str) -> dict[str, list[list[str]]]:
+    """Rows of images, findings and studies, as ``COLUMNS`` orders them."""
+    return {
+        "images": [_image_row(p, context) for p in result.images],
+        "findings": [_finding_row(p, f) for p in result.images for f in p.findings],
+        "studies": [_study_row(result, context, folder)],
+    }
+
+
+def _image_row(p: Prediction, context: ReportContext) -> list[str]:
+    h, spacing = p.header, p.header.spacing
+    return [
+        h.patient.patient_id,
+        h.study.study_instance_uid,
+        h.series_instance_uid,
+        h.sop_instance_uid,
+        h.file.relative,
+        h.study.study_date,
+        h.laterality.value,
+        h.view.value,
+        ";".join(h.view_modifiers),
+        number(h.age.years if h.age else None, 4),
+        h.age.source.value if h.age else "unknown",
+        h.patient.sex.value,
+        p.density.density.value,
+        p.density.source.value,
+        number(p.image_features.percent_density, 4),
+        number(p.image_features.breast_area_mm2, 6),
+        h.manufacturer or "unknown",
+        number(spacing.row_mm if spacing else None, 6),
+        number(spacing.column_mm if spacing else None, 6),
+        spacing.source.value if spacing else "unknown",
+        h.presentation_intent or "unknown",
+        _yes_no(h.implant),
+        _yes_no(h.partial_view),
+        ";".join(f.value for f in p.flags),
+        number(p.scores.normal),
+        number(p.scores.benign),
+        number(p.scores.malignant),
+        number(p.scores.malignancy),
+        _yes_no(p.scores.malignancy >= context.threshold),
+        number(context.threshold),
+        str(p.candidates),
+        str(len(p.findings)),
+        context.model.sha256,
+        context.config_digest,
+    ]
+
+
+def _finding_row(p: Prediction, f: Finding) -> list[str]:
+    h, region = p.header, f.region
+    return [
+        h.patient.patient_id,
+        h.study.study_instance_uid,
+        h.sop_instance_uid,
+        h.laterality.value,
+        h.view.value,
+        str(f.number),
+        f.tracking_id,
+        f.tracking_uid,
+        region.kind.value,
+        *(f"{v:.2f}" for v in (*region.centre, *region.box)),
+        ";".join(f"{x:.2f} {y:.2f}" for x, y in region.contour),
+        number(region.area_px, 6),
+        number(f.scores.normal),
+        number(f.scores.benign),
+        number(f.scores.malignant),
+        number(f.scores.malignancy),
+        _yes_no(f.above_threshold),
+        *(number(v) for v in f.features[: len(REGION_FEATURES)]),
+    ]
+
+
+def _study_row(r: StudyResult, context: ReportContext, folder: str) -> list[str]:
+    sides = {b.laterality: b.malignancy for b in r.breasts}
+    above = sum(f.above_threshold for p in r.images for f in p.findings)
+    return [
+        r.patient.patient_id,
+        r.study.study_instance_uid,
+        r.study.study_date,
+        r.study.accession_number,
+        number(r.age.years if r.age else None, 4),
+        str(len(r.images)),
+        str(len(r.failed)),
+        str(len(r.skipped)),
+        number(r.malignancy),
+        number(sides.get(Laterality.LEFT)),
+        number(sides.get(Laterality.RIGHT)),
+        _yes_no(None if r.malignancy is None else r.malignancy >= context.threshold),
+        number(context.threshold),
+        context.threshold_name,
+        str(above),
+        str(sum(len(p.findings) for p in r.images) - above),
+        folder,
+        "".join(context.created),
+        context.model.sha256,
+        context.config_digest,
+    ]
+
+
+def files_row(result: Header | Skipped | Failed) -> list[str]:
+    """One file's row of ``files.csv``."""
+    if isinstance(result, Header):
+        end = ["analysed", "", "", "", "", ""]
+        uids = [result.study.study_instance_uid, result.sop_instance_uid]
+    else:
+        status = "skipped" if isinstance(result, Skipped) else "failed"
+        reason = result.reason
+        end = [status, result.stage.value, reason.code, reason.meaning, result.detail, reason.remedy]
+        uids = [result.study_instance_uid, result.sop_instance_uid]
+    return [result.file.relative, str(result.file.size), *end, *uids]
+
+
+def number(value: float | None, digits: int = 6) -> str:
+    """A number with significant digits, never in exponent form of a spreadsheet's making; '' for unknown."""
+    return "" if value is None or not np.isfinite(value) else f"{value:.{digits}g}"
+
+
+def safe(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: an apostrophe before = + - @ tab and return,
+    unless the whole cell is a number (CWE-1236).
+    """
+    if cell[:1] in {"=", "+", "-", "@", "\t", "\r", "\n"} and not _is_number(cell):
+        return "'" + cell
+    return cell
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def write_csv(rows: Sequence[Sequence[str]], columns: Sequence[Column]) -> bytes:
+    """UTF-8, comma, one header line, lines end with \\n (RFC 4180 but for that)."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([c.name for c in columns])
+    for row in rows:
+        if len(row) != len(columns):
+            raise ValueError(f"a row has {len(row)} cells for {len(columns)} columns")
+        writer.writerow([safe(cell) for cell in row])
+    return out.getvalue().encode("utf-8", "backslashreplace")
+
+
+def run_json(config: RunConfig, context: ReportContext, summary: RunSummary) -> bytes:
+    """What made the results: versions, configuration, model, counts, seconds by stage."""
+    content: dict[str, Any] = {
+        "notice": NOTICE,
+        "created": "".join(context.created),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "configuration": dataclasses.asdict(config.analysis),
+        "config_digest": context.config_digest,
+        "model": dataclasses.asdict(context.model),
+        "operating_point": {"name": context.threshold_name, "threshold": context.threshold},
+        "counts": {
+            name: getattr(summary, name)
+            for name in ("files", "analysed", "unchanged", "skipped", "failed", "studies", "findings")
+        },
+        "seconds": round(summary.seconds, 3),
+        "stage_seconds": {name: round(value, 3) for name, value in summary.stage_seconds},
+    }
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _versions() -> Mapping[str, str]:
+    out = {}
+    for name in PACKAGES:
+        try:
+            out[name] = version(name)
+        except PackageNotFoundError:
+            out[name] = "not installed"
+    return out
+
+
+def _yes_no(value: bool | None) -> str:
+    return "unknown" if value is None else "yes" if value else "no"
