@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mammoscan.saliency_weights import MEAN, PRODUCTS, SCALE, WEIGHTS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -45,7 +47,9 @@ def measures(s: Surroundings) -> NDArray[np.float64]:
     contrast = float(inside.mean() - around.mean())
     spread = float(around.std()) + 0.01
     eroded = s.mask.copy()
-    eroded[1:-1, 1:-1] = s.mask[1:-1, 1:-1] & s.mask[:-2, 1:-1] & s.mask[2:, 1:-1] & s.mask[1:-1, :-2] & s.mask[1:-1, 2:]
+    eroded[1:-1, 1:-1] = (
+        s.mask[1:-1, 1:-1] & s.mask[:-2, 1:-1] & s.mask[2:, 1:-1] & s.mask[1:-1, :-2] & s.mask[1:-1, 2:]
+    )
     eroded[[0, -1], :] = False
     eroded[:, [0, -1]] = False
     rim = s.mask & ~eroded
@@ -78,14 +82,11 @@ def measures(s: Surroundings) -> NDArray[np.float64]:
     )
 
 
-# The ranking is a logistic regression on standardised measures; see tests/real/fit_ranking.py.
-# fmt: off
-MEAN = np.array([1.34857, 2.28506, 0.07058, -2.77118, 0.26697, 1.82042, 0.74638, 0.4794, 0.15872, 0.59116, 0.61691, 0.77777, -0.37636, 0.05572, 1.6699, 0.37909, 0.52731, 0.87969, 0.33455])
-SCALE = np.array([0.68295, 2.32658, 0.03947, 0.51345, 0.14999, 1.4549, 0.17839, 0.18653, 0.13277, 0.1982, 0.21907, 0.33136, 0.71905, 0.0511, 1.3574, 0.30164, 0.31256, 0.19612, 0.17839])
-WEIGHTS = np.array([1.2384, -0.5652, -0.9551, 1.6527, 0.8407, -0.3643, 0.4494, -0.2462, 0.225, -0.098, -0.0797, 0.9078, 0.2805, 1.4661, 0.7665, 0.0694, -0.2102, 0.1838, -2.0513])
-# fmt: on
-
-
 def score(values: NDArray[np.float64]) -> float:
-    """Rank of a region, higher first: the log odds of the fitted regression (not a probability)."""
-    return float(((values - MEAN) / SCALE) @ WEIGHTS)
+    """Rank of a region, higher first: log odds of the fitted regression without its constant.
+
+    The regression is linear in the standardised measures (held to 4 standard deviations) and in
+    all their products. Not a probability.
+    """
+    z = np.clip((values - MEAN) / SCALE, -4.0, 4.0)
+    return float(z @ WEIGHTS + np.outer(z, z)[np.triu_indices(len(MEASURES))] @ PRODUCTS)

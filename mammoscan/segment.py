@@ -28,10 +28,12 @@ SEARCH_MM = 0.4  # pixel at which masses are sought
 RADII_MM = tuple(1.8 * 1.32**k for k in range(11))  # 1.8 to 29 mm: masses of 3 to 60 mm
 # A seed is where the difference of Gaussians exceeds this share of the breast's contrast.
 SEED_THRESHOLD = 0.012
-PROPOSALS = 90  # seeds that are grown, an image
+PROPOSALS = 150  # seeds that are grown, an image
 LEVELS = 14  # grey levels tried in growing
 ALIKE = 0.06  # difference of mean grey levels (0 to 1) under which touching regions merge
-TOUCHING = 0.35  # share of the smaller region that must overlap
+TOUCHING = 0.35  # share of two alike regions' union that must overlap
+SHARED = 0.2  # share of the union above which the less salient of two regions is dropped
+APART = 0.5  # centres lie at least this many radii of the larger region apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,7 @@ def grow(field: Field, x: int, y: int, radius: float, response: float) -> Propos
     weighed = (pixels - base) * np.exp(-0.5 * (far / (1.15 * radius)) ** 2)
     gx, gy = field.gradient_x[window], field.gradient_y[window]
     inward = -(gx * dx + gy * dy) / np.maximum(far, 1.0)
-    strength = np.hypot(gx, gy) + 1e-6
+    strength = np.hypot(gx, gy) + np.float32(1e-6)
     best: tuple[float, NDArray[np.bool_]] | None = None
     kernel = np.ones((3, 3), np.uint8)
     for share in np.linspace(0.75, 0.15, LEVELS):
@@ -281,7 +283,15 @@ def _coincide(first: Proposal, second: Proposal) -> bool:
 
 def _same_place(first: Proposal, second: Proposal) -> bool:
     both, a, b = _overlap(first, second)
-    return both > 0.7 * min(a, b) and both > 0.25 * max(a, b)
+    if both > SHARED * (a + b - both) or (both > 0.7 * min(a, b) and both > 0.25 * max(a, b)):
+        return True
+    (x, y), (u, v) = _centre(first), _centre(second)
+    return bool(np.hypot(x - u, y - v) < APART * np.sqrt(max(a, b) / np.pi))
+
+
+def _centre(proposal: Proposal) -> tuple[float, float]:
+    ys, xs = np.nonzero(proposal.mask)
+    return float(xs.mean()) + proposal.x, float(ys.mean()) + proposal.y
 
 
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
