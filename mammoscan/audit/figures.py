@@ -71,8 +71,8 @@ def _figure(draw: Callable[[Axes], None], width: float = 4.6, height: float = 4.
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     draw(axes)
-    axes.xaxis.label.set_size(9)
-    axes.yaxis.label.set_size(9)
+    axes.xaxis.label.set_fontsize(9)
+    axes.yaxis.label.set_fontsize(9)
     return figure
 
 
@@ -137,7 +137,7 @@ def precision_recall(ax: Axes, level: LevelAudit) -> None:
         recall, precision, where="pre", color=BLUE, lw=1.8, label=_text(level, "pr_auc", "average precision")
     )
     _points(
-        ax, level, lambda tp, fp, fn, tn: (tp / max(tp + fn, 1), tp / (tp + fp) if tp + fp else float("nan"))
+        ax, level, lambda tp, fp, fn, _: (tp / max(tp + fn, 1), tp / (tp + fp) if tp + fp else float("nan"))
     )
     ax.set(
         xlabel="sensitivity (recall)",
@@ -157,7 +157,14 @@ def histogram(ax: Axes, level: LevelAudit) -> None:
         part = scores[truth == value]
         if len(part):
             weights = np.full(len(part), 1 / len(part))
-            ax.hist(part, edges, weights=weights, color=colour, alpha=0.55, label=f"{name} (n = {len(part)})")
+            ax.hist(
+                part,
+                edges.tolist(),
+                weights=weights,
+                color=colour,
+                alpha=0.55,
+                label=f"{name} (n = {len(part)})",
+            )
     for number, threshold in enumerate(level.thresholds):
         ax.axvline(
             threshold.value, color=RED, lw=1, ls=("-", "--", ":", "-.")[number % 4], label=threshold.name

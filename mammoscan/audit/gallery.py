@@ -92,7 +92,7 @@ def _picture(audit: Audit, pair: Pair, threshold: Threshold | None) -> tuple[byt
         return None, "the image is not in the archive"
     try:
         pixels = display_pixels(path)
-    except Exception as error:  # any of many decoders may refuse; the audit itself stands
+    except Exception as error:  # noqa: BLE001 - any of many decoders may refuse; the audit itself stands
         log.warning("no picture of %s: %s", pair.image.path, type(error).__name__)
         return None, f"the image cannot be shown ({type(error).__name__})"
     return draw(pixels, pair, threshold.value if threshold else None), ""

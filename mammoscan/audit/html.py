@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import os
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -41,8 +42,10 @@ def page(audit: Audit, galleries: Sequence[Gallery], out: Path) -> bytes:
         "<meta name='viewport' content='width=device-width,initial-scale=1'>",
         f"<title>Audit of {escape(results.name)}</title><style>{STYLE}</style></head><body>",
         f"<h1>Audit of {escape(results.name)}</h1>",
-        f"<p class='muted'>Labels: {escape(audit.config.labels.name)}, joined by {escape(audit.joined.key.value)}. "
-        f"Model: {escape(results.model[:16] or 'not stated')}. Levels: {', '.join(a.cases.level for a in audit.levels)}.</p>",
+        (
+            f"<p class='muted'>Labels: {escape(audit.config.labels.name)}, joined by {escape(audit.joined.key.value)}. "
+            f"Model: {escape(results.model[:16] or 'not stated')}. Levels: {', '.join(a.cases.level for a in audit.levels)}.</p>"
+        ),
         "<div class='lead'>",
         *(f"<p{_bad(text)}>{escape(text)}</p>" for text in words.summary(audit)),
         "</div>",
@@ -140,7 +143,7 @@ def _classes(level: str, how: str, report: ClassReport) -> str:
 
 
 def _three(value: float) -> str:
-    return f"{value:.3f}" if value == value else "undefined"
+    return f"{value:.3f}" if math.isfinite(value) else "undefined"
 
 
 def _subgroups(audit: Audit) -> str:

@@ -176,7 +176,7 @@ def read_labels(path: Path, chosen: Mapping[str, str] | None = None) -> Labels:
                 key,
                 path,
             )
-        except ValueError as error:  # all bad rows are told at once
+        except ValueError as error:
             problems.append(f"row {line}: {error}")
             continue
         cases.setdefault(row.key, []).append(row)

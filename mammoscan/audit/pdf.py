@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
-import matplotlib
-from pathlib import Path
+import matplotlib as mpl
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
@@ -73,7 +73,7 @@ def render(audit: Audit, galleries: Sequence[Gallery]) -> bytes:
 def _fonts() -> None:
     """DejaVu Sans comes with matplotlib and holds far more scripts than the built-in fonts."""
     if FONT not in pdfmetrics.getRegisteredFontNames():
-        folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+        folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
         pdfmetrics.registerFont(TTFont(FONT, folder / "DejaVuSans.ttf"))
         pdfmetrics.registerFont(TTFont(BOLD, folder / "DejaVuSans-Bold.ttf"))
 

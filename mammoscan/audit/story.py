@@ -26,7 +26,6 @@ class AuditExit(int, Enum):
     FINE = 0
     UNMATCHED = 1  # some labels or results found no partner
     USAGE = 2
-    NOTHING_MATCHED = 3
     BELOW_BAR = 5  # a --fail-under is not met; goes before UNMATCHED
 
 
@@ -115,8 +114,6 @@ class Audit:
     @property
     def exit(self) -> AuditExit:
         """The one place that decides the exit status."""
-        if not self.joined.pairs:
-            return AuditExit.NOTHING_MATCHED
         if not all(v.met for v in self.verdicts):
             return AuditExit.BELOW_BAR
         if self.joined.unmatched_labels or self.joined.unmatched_results:

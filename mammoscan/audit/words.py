@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from mammoscan.audit.measure import LevelAudit, Measure
 from mammoscan.audit.story import Audit
 
@@ -20,7 +22,7 @@ def number(m: Measure) -> str:
         return f"not given ({m.refused})"
     digits = 1 if m.metric == "cancers_per_1000" else 3
     span = ""
-    if m.interval is not None and m.interval.lower == m.interval.lower:
+    if m.interval is not None and math.isfinite(m.interval.lower):
         span = f" ({m.interval.lower:.{digits}f} to {m.interval.upper:.{digits}f})"
     return f"{m.value:.{digits}f}{span}"
 
@@ -30,7 +32,7 @@ def percent(m: Measure) -> str:
     if m.value is None:
         return f"not given ({m.refused})"
     span = ""
-    if m.interval is not None and m.interval.lower == m.interval.lower:
+    if m.interval is not None and math.isfinite(m.interval.lower):
         span = f" (95 % interval {100 * m.interval.lower:.1f} to {100 * m.interval.upper:.1f} %)"
     return f"{100 * m.value:.1f} %{span}"
 
@@ -113,8 +115,10 @@ def caveats(audit: Audit) -> tuple[str, ...]:
     s = audit.config.settings
     return (
         *dict.fromkeys(notes),
-        f"Intervals are 95 %: bootstrap over patients ({s.replicates:,} replicates, seed {s.seed}), Wilson for proportions "
-        "where cases are independent or the bootstrap has no width, DeLong for AUC (in metrics.csv beside the bootstrap).",
+        (
+            f"Intervals are 95 %: bootstrap over patients ({s.replicates:,} replicates, seed {s.seed}), Wilson for proportions "
+            "where cases are independent or the bootstrap has no width, DeLong for AUC (in metrics.csv beside the bootstrap)."
+        ),
         "Sensitivity is TP/(TP+FN).",
         "A case scores as its most suspicious image, and is positive where any of its labelled images is.",
         "Research and second reading only; an audit on your own cases says nothing about other cases.",

@@ -38,7 +38,7 @@ def _columns(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> t
 @click.option("--archive", type=click.Path(exists=True, file_okay=False, path_type=Path), default=None,
               help="Archive with the images, for the pictures; default the one that the run names.")
 @click.option("--quiet", is_flag=True, help="Say nothing unless something is wrong.")
-def audit_command(
+def audit_command(  # noqa: PLR0917 - one parameter an option
     results: Path, labels: Path, out: Path, columns: tuple[tuple[str, str], ...], levels: tuple[str, ...],
     thresholds: tuple[float, ...], sensitivities: tuple[float, ...], prevalence: float, baseline: Path | None,
     fail_under: tuple[str, ...], replicates: int, seed: int, archive: Path | None, *, quiet: bool,
@@ -49,7 +49,7 @@ def audit_command(
     or an archive, which is then analysed first into OUT/run.
 
     Exit status: 0 done and everything matched, 1 some labels or results found no partner, 2 usage
-    or labels that cannot be used, 3 nothing matched, 5 a --fail-under is not met.
+    or labels that cannot be used or match nothing, 5 a --fail-under is not met.
     """
     from mammoscan.audit.measure import Settings
     from mammoscan.audit.report import write_audit
