@@ -75,7 +75,8 @@ def _extend(pixels: NDArray[np.float32], inside: NDArray[np.bool_], mm: float) -
     """Pixels with the outside replaced by the local mean of the inside, so that the skin is no edge."""
     weight = inside.astype(np.float32)
     sigma = 10.0 / mm
-    mean = cv2.GaussianBlur(pixels * weight, (0, 0), sigma) / np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)
+    near = np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)
+    mean = cv2.GaussianBlur(pixels * weight, (0, 0), sigma) / near
     return np.where(inside, pixels, mean).astype(np.float32)
 
 
@@ -111,7 +112,9 @@ def _best_line(
     clipped = np.clip(drop, -0.05, 0.12)
     mean = clipped.sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
     consistent = ((drop > 0) & seen).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
-    prior = np.exp(-0.5 * (((x_top * mm - TYPICAL_TOP_MM) / SPREAD_TOP_MM) ** 2 + ((y_wall * mm - TYPICAL_WALL_MM) / SPREAD_WALL_MM) ** 2))
+    off_top = (x_top * mm - TYPICAL_TOP_MM) / SPREAD_TOP_MM
+    off_wall = (y_wall * mm - TYPICAL_WALL_MM) / SPREAD_WALL_MM
+    prior = np.exp(-0.5 * (off_top**2 + off_wall**2))
     score = mean * consistent * prior * (share > 0.6)
     best = int(np.argmax(score))
     if score[best] <= 0:
@@ -163,7 +166,9 @@ def _refine(smooth: NDArray[np.float32], x_top: float, y_wall: float, mm: float)
     return np.clip(np.interp(np.arange(bottom) + 0.5, y[order], x[order]), 0, w)
 
 
-def _sample(image: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
-    return np.asarray(
-        cv2.remap(image, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    )
+def _sample(
+    image: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Bilinear values at (x, y) in pixels (pixel centres at whole numbers), edges replicated."""
+    columns, rows = x.astype(np.float32), y.astype(np.float32)
+    return np.asarray(cv2.remap(image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))

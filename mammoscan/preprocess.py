@@ -202,7 +202,7 @@ def normalise(pixels: NDArray[np.float32], breast: NDArray[np.bool_]) -> NDArray
     low, high = (float(v) for v in np.percentile(values, (1.0, 99.5)))
     if high - low < 1e-6:
         return np.zeros_like(pixels)
-    return np.clip((pixels - low) / (high - low), 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip((pixels - low) / (high - low), 0.0, 1.0), dtype=np.float32)
 
 
 def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -30,9 +30,11 @@ from mammoscan.errors import InputError, Reason
 def header(rows, columns, *, view=View.CC, mm=None):
     spacing = None if mm is None else Spacing(mm[0], mm[1], SpacingSource.IMAGER)
     return Header(
-        file=SourceFile(Path("a.dcm"), "a.dcm", 0, 0), sop_class_uid="", sop_instance_uid="1.2", series_instance_uid="",
-        transfer_syntax_uid="", modality="MG", series_number=None, instance_number=None,
-        patient=Patient("", "", "", "", Sex.UNKNOWN, ""), study=StudyFacts("", "", "", "", "", "", "", ""), age=None,
+        file=SourceFile(Path("a.dcm"), "a.dcm", 0, 0), sop_class_uid="", sop_instance_uid="1.2",
+        series_instance_uid="", transfer_syntax_uid="",
+        modality="MG", series_number=None, instance_number=None,
+        patient=Patient("", "", "", "", Sex.UNKNOWN, ""), study=StudyFacts("", "", "", "", "", "", "", ""),
+        age=None,
         laterality=Laterality.UNKNOWN, view=view, view_modifiers=(), density=None, manufacturer="",
         manufacturer_model="", spacing=spacing, presentation_intent="", photometric="MONOCHROME2", rows=rows,
         columns=columns, bits_stored=12, patient_orientation=(), content_date="", content_time="",
