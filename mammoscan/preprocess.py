@@ -79,8 +79,10 @@ def prepare(image: Image) -> Prepared:
     removed = (foreground & ~breast) | pectoral
 
     x0, y0, x1, y1 = _crop_box(breast, image.pixels.shape, MARGIN_MM / mm)
-    working = _geometry(image.pixels.shape, flipped, (x0, y0, x1, y1), (column_mm, row_mm), WORKING_MM, known)
-    fine = _geometry(image.pixels.shape, flipped, (x0, y0, x1, y1), (column_mm, row_mm), FINE_MM, known)
+    working = _geometry(
+        image.pixels.shape, flipped, (x0, y0, x1, y1), (column_mm, row_mm), WORKING_MM, known=known
+    )
+    fine = _geometry(image.pixels.shape, flipped, (x0, y0, x1, y1), (column_mm, row_mm), FINE_MM, known=known)
     source = everything[:, ::-1] if flipped else everything
     crop = np.ascontiguousarray(source[y0:y1, x0:x1])
     fine_pixels = _resize(crop, fine)
@@ -263,6 +265,7 @@ def _geometry(
     box: tuple[int, int, int, int],
     millimetres: tuple[float, float],
     target: float,
+    *,
     known: bool,
 ) -> Geometry:
     x0, y0, x1, y1 = box

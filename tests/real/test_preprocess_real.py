@@ -78,9 +78,7 @@ def test_muscle_and_labels_are_removed_and_the_breast_is_kept(mias):
 
 def test_located_findings_stay_in_the_breast(mias):
     _, circles = mias
-    print(
-        f"{circles.size} circles: mean share kept {circles.mean():.2%}, half kept {(circles > 0.5).mean():.2%}"
-    )
+    print(f"{circles.size} circles: mean share kept {circles.mean():.2%}, half {(circles > 0.5).mean():.2%}")
     assert circles.size == 93
     assert circles.mean() >= 0.965
 
