@@ -98,6 +98,11 @@ def weights_of(model: Any) -> dict[str, NDArray[Any]]:
     }
 
 
+def compact(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Weights in half precision; vectors (biases, normalisation) stay in single: some exceed its range."""
+    return {name: value.astype(np.float16 if value.ndim > 1 else np.float32) for name, value in arrays.items()}
+
+
 def set_weights(model: Any, arrays: Mapping[str, NDArray[Any]], *, partly: bool = False, path: Path | None = None) -> None:
     """Set weights by layer name; with ``partly`` layers that the file does not hold keep theirs.
 

@@ -193,8 +193,7 @@ def train(films: list[Film], start: dict[str, NDArray[Any]], out: Path, config: 
     curve.append({"epoch": config.epochs, "loss": float("nan"), "validation": score})
     held = np.flatnonzero(part == TEST_FOLD)
     p_test = predict(full, examples, held)
-    arrays = {name: value.astype(np.float16) for name, value in network.weights_of(full).items()}
-    np.savez(out / "weights.npz", **arrays)
+    np.savez(out / "weights.npz", **network.compact(network.weights_of(full)))
     np.savez(
         out / "predictions.npz", validation=validation, p_validation=p, test=held, p_test=p_test, part=part
     )
