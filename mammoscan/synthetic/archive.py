@@ -130,7 +130,7 @@ PLANS = (
     ),
     StudyPlan(
         "harbour/2025/03/10",
-        _subject(3, "Demo^Hanako=\u30c7\u30e2^\u82b1\u5b50=\u3067\u3082^\u306f\u306a\u3053", age="047Y"),
+        _subject(3, "Demo^Hanako", age="047Y"),
         Vendor("Harbour Demo Systems", "Lantern 3", "HB7"),
         Shown(bits=14, window=((8191.5, 16383),), function="LINEAR_EXACT"),
         JPEGLSLossless,
@@ -143,7 +143,7 @@ PLANS = (
     StudyPlan(
         "harbour/2025/03/11",
         _subject(
-            4, "\u0414\u0435\u043c\u043e^\u041e\u043b\u044c\u0433\u0430", birth_date="19551130", age="069Y"
+            4, "Demo^Olga", birth_date="19551130", age="069Y"
         ),
         Vendor("Harbour Demo Systems", "Lantern 3", "HB7"),
         Shown(bits=12, window=((2048, 4096),), padding=0),
