@@ -29,6 +29,8 @@ ASSUMED_HEIGHT_MM = 240.0
 MARGIN_MM = 3.0
 # A breast covers more than this share of its picture (a close view may fill it).
 SMALLEST_SHARE = 0.02
+# Where air's level may lie between the darkest and Otsu's; on film and digital air it is below 0.2.
+MUSCLE_SPLIT = 0.35
 
 
 def prepare(image: Image) -> Prepared:
@@ -158,6 +160,10 @@ def breast_mask(
         raise InputError(Reason.NO_BREAST, "no contrast")
     level = _otsu(values)
     background = values[values < level]
+    if background.size and float(np.median(background)) - dark > MUSCLE_SPLIT * (level - dark):
+        # Half of what lies below is far above the darkest: the level parted muscle from breast.
+        level = _otsu(background)
+        background = background[background < level]
     base = float(np.median(background)) if background.size else dark
     noise = float(np.median(np.abs(background - base))) if background.size else 0.0
     threshold = max(base + 3.0 * noise, base + 0.15 * (level - base), 0.02)

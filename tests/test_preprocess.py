@@ -270,3 +270,13 @@ def test_holes_are_filled_and_bays_are_not():
     filled = preprocess.fill_holes(mask)
     assert filled[3:5, 3:5].all()
     assert not filled[1:3, 6].any()
+
+
+def test_a_dim_breast_beside_a_bright_muscle_is_kept():
+    image = picture(view=View.MLO)
+    y, x = np.mgrid[:600, :480]
+    large = (x / 430) ** 2 + ((y - 300) / 290) ** 2 < 1
+    air = np.random.default_rng(1).normal(0, 0.004, large.shape)
+    levels = np.where(muscle(), 0.95, np.where(large, 0.2 + 10 * air, air))
+    prepared = preprocess.prepare(replace(image, pixels=np.clip(levels, 0, 1).astype(np.float32)))
+    assert dice(in_source(prepared.breast, prepared.geometry), large & ~muscle()) > 0.93
