@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 GREY_LEVELS = 32
 DISTANCE_MM = 0.6  # between the pixels of a pair in the co-occurrence matrices
 SURROUND_MM = 5.0  # width of the ring that a region is compared with
-# Percent density at which the estimated class changes from a to b, b to c, c to d: chosen so that
-# the classes' shares are those of CBIS-DDSM's readings; an estimate, not a reading.
-DENSITY_CUTS = (15.0, 32.0, 50.0)
+# Percent density at which the estimated class changes from a to b, b to c, c to d. Chosen for the
+# highest quadratic kappa on half of 180 CBIS-DDSM and 180 RSNA images; on the other halves kappa with
+# the readings was 0.67 and 0.36: an estimate of a coarse kind, not a reading.
+DENSITY_CUTS = (48.0, 63.0, 70.0)
+FIBROGLANDULAR_SCALES_MM = (1.0, 8.0)  # standard deviations of the two Gaussians
+FIBROGLANDULAR_CONTRAST = 0.02  # of the full grey scale
 
 _HARALICK = "Haralick et al., IEEE Trans SMC 3 (1973) 610"
 _TEXTURE = f"grey-level co-occurrence, {GREY_LEVELS} levels, {DISTANCE_MM} mm, mean of 4 directions"
@@ -55,7 +58,7 @@ REGION_FEATURES: tuple[str, ...] = tuple(FEATURE_DOCS)
 def region_features(segmented: Segmented) -> NDArray[np.float64]:
     """Features of all regions, float64 (n, len(REGION_FEATURES)); nan where undefined."""
     prepared = segmented.prepared
-    dense = dense_tissue(prepared.plain, prepared.breast)
+    dense = dense_tissue(prepared.plain, prepared.breast, mm=prepared.geometry.mm)
     gx = cv2.Sobel(prepared.pixels, cv2.CV_32F, 1, 0, scale=0.125 / prepared.geometry.mm)
     gy = cv2.Sobel(prepared.pixels, cv2.CV_32F, 0, 1, scale=0.125 / prepared.geometry.mm)
     out = np.full((len(segmented.regions), len(REGION_FEATURES)), np.nan)
@@ -201,27 +204,43 @@ def _haralick(counts: NDArray[np.float64]) -> tuple[float, ...]:
     )
 
 
-def dense_tissue(plain: NDArray[np.float32], breast: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Dense tissue in the breast: above Otsu's threshold between its fatty and its dense grey levels.
+def dense_tissue(plain: NDArray[np.float32], breast: NDArray[np.bool_], *, mm: float) -> NDArray[np.bool_]:
+    """Fibroglandular tissue: where the picture has structure at 1 to 8 mm, which fat has not.
 
-    The outer 5 % of grey levels (skin fade, markers) are left out of the threshold's estimate.
+    |difference of two Gaussians| > 0.02 of the grey scale. The share of such pixels ranks as the
+    readings do (Spearman 0.67 on 180 CBIS-DDSM, 0.72 on 130 mini-MIAS, 0.45 on 180 RSNA images);
+    grey-level thresholds (Otsu) do not, since every picture has its own window. The outer 8 mm,
+    where the breast gets thinner, are left out of ``image_features`` but not here.
     """
-    values = plain[breast]
-    if values.size < 100:
-        return np.zeros_like(breast)
-    low, high = np.percentile(values, (5, 99.5))
-    if high - low < 1e-3:
-        return np.zeros_like(breast)
-    scaled = (np.clip((plain - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-    level, _ = cv2.threshold(scaled[breast].reshape(-1, 1), 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    return (scaled > level) & breast
+    narrow, wide = FIBROGLANDULAR_SCALES_MM
+    band = _blur(plain, narrow / mm) - _blur(plain, wide / mm)
+    return (np.abs(band) > FIBROGLANDULAR_CONTRAST) & breast
+
+
+def _blur(pixels: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Gaussian blur; a wide one on a smaller grid."""
+    step = max(1, int(sigma // 6))
+    if step == 1:
+        return np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma))
+    h, w = pixels.shape
+    small = cv2.resize(pixels, (max(1, w // step), max(1, h // step)), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(cv2.GaussianBlur(small, (0, 0), sigma / step), (w, h), interpolation=cv2.INTER_LINEAR))
+
+
+def inner_breast(breast: NDArray[np.bool_], *, mm: float, margin_mm: float = 8.0) -> NDArray[np.bool_]:
+    """The breast without its outer rim; the whole breast where hardly anything would be left."""
+    distance = cv2.distanceTransform(np.pad(breast, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1] * mm
+    inner = distance > margin_mm
+    return inner if inner.sum() >= 500 else breast
 
 
 def image_features(prepared: Prepared) -> ImageFeatures:
     """Breast area (mm², None where the spacing is unknown), percent density, estimated class."""
     breast = prepared.breast
     spacing = prepared.header.spacing
-    percent = 100.0 * float(dense_tissue(prepared.plain, breast).sum()) / max(1, int(breast.sum()))
+    mm = prepared.geometry.mm
+    inner = inner_breast(breast, mm=mm)
+    percent = 100.0 * float(dense_tissue(prepared.plain, inner, mm=mm).sum()) / max(1, int(inner.sum()))
     area = None
     if spacing is not None:
         area = float(breast.sum()) * prepared.geometry.mm**2

@@ -106,12 +106,15 @@ def test_every_feature_is_documented_with_unit_formula_and_source():
 
 
 def test_an_empty_breast_has_no_dense_tissue():
-    assert not features.dense_tissue(np.ones((20, 20), np.float32), np.zeros((20, 20), bool)).any()
+    assert not features.dense_tissue(np.ones((20, 20), np.float32), np.zeros((20, 20), bool), mm=0.2).any()
 
 
-def test_half_bright_breast_is_half_dense():
-    plain = np.full((60, 80), 0.2, np.float32)
-    plain[:, 40:] = 0.8
-    noise = np.random.default_rng(0).normal(0, 0.01, plain.shape).astype(np.float32)
-    dense = features.dense_tissue(plain + noise, np.ones(plain.shape, bool))
-    assert dense.mean() == pytest.approx(0.5, abs=0.02)
+def test_the_structured_half_of_a_breast_is_dense_and_the_smooth_half_is_not():
+    rng = np.random.default_rng(0)
+    plain = np.full((300, 400), 0.3, np.float32)
+    texture = cv2.GaussianBlur(rng.normal(0, 1, (300, 200)).astype(np.float32), (0, 0), 8)
+    plain[:, 200:] += 0.15 * texture / texture.std()
+    dense = features.dense_tissue(plain, np.ones(plain.shape, bool), mm=0.2)
+    assert dense[:, 260:].mean() > 0.6
+    assert dense[:, :140].mean() < 0.02
+
