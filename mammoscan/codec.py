@@ -98,7 +98,7 @@ def _hints(kind: type) -> dict[str, Any]:
 def _resolve(text: str, names: dict[str, Any]) -> Any:
     if text.startswith("NDArray[") and text.endswith("| None"):
         return np.ndarray | None
-    return eval(text, names)  # noqa: S307 - annotations of our own module, never data
+    return eval(text, names)
 
 
 def _unpack(kind: Any, tree: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
@@ -110,7 +110,7 @@ def _unpack(kind: Any, tree: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> An
         return _unpack(inner, tree, arrays)
     if origin is tuple:
         kinds = typing.get_args(kind)
-        if len(kinds) == 2 and kinds[1] is Ellipsis:  # noqa: PLR2004
+        if len(kinds) == 2 and kinds[1] is Ellipsis:
             return tuple(_unpack(kinds[0], item, arrays) for item in tree)
         return tuple(_unpack(k, item, arrays) for k, item in zip(kinds, tree, strict=True))
     if kind is np.ndarray:

@@ -63,9 +63,7 @@ def read_density_table(path: Path) -> DensityTable:
             reader = csv.DictReader(stream)
             columns = set(reader.fieldnames or ())
             if "density" not in columns or not columns & set(_KEYS):
-                raise LabelError(
-                    "columns missing", path=path, remedy=f"give `density` and one of {', '.join(_KEYS)}"
-                )
+                raise LabelError("columns missing", path=path, remedy=f"give `density` and one of {', '.join(_KEYS)}")
             for number, row in enumerate(reader, 2):
                 density = _TERMS.get((row["density"] or "").strip())
                 if density is None:

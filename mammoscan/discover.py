@@ -56,7 +56,9 @@ def _folder(
         path, relative = Path(entry.path), prefix + entry.name
         try:
             if entry.is_symlink() and not follow:
-                yield Skipped(_nothing(path, shown(relative)), Stage.DISCOVER, Reason.LINK_LOOP, "links are not followed")
+                yield Skipped(
+                    _nothing(path, shown(relative)), Stage.DISCOVER, Reason.LINK_LOOP, "links are not followed"
+                )
                 continue
             status = path.stat()
         except OSError as error:
@@ -103,9 +105,7 @@ def read_headers(
         yield from chunk_results
 
 
-def _read_chunk(
-    chunk: list[Found], include: tuple[str, ...], settle_seconds: float
-) -> list[Header | Skipped | Failed]:
+def _read_chunk(chunk: list[Found], include: tuple[str, ...], settle_seconds: float) -> list[Header | Skipped | Failed]:
     now = time.time()
     return [
         read_header(f, include=include, settle_seconds=settle_seconds, now=now) if isinstance(f, SourceFile) else f

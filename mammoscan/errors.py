@@ -27,41 +27,93 @@ class Reason(Enum):
 
     # discover
     NOT_DICOM = ("not-dicom", "not a DICOM file", "nothing to do; move it out of the archive if it should not be there")
-    UNREADABLE = ("unreadable", "the file or folder could not be read", "check permissions and the storage, then run again")
-    STILL_WRITTEN = ("still-being-written", "the file changed while it was read or is younger than the settle time", "run again when the transfer has ended")
-    LINK_LOOP = ("link-loop", "a symbolic link that leads back to a folder already visited, or nowhere", "nothing to do; remove the link if it is a mistake")
+    UNREADABLE = (
+        "unreadable",
+        "the file or folder could not be read",
+        "check permissions and the storage, then run again",
+    )
+    STILL_WRITTEN = (
+        "still-being-written",
+        "the file changed while it was read or is younger than the settle time",
+        "run again when the transfer has ended",
+    )
+    LINK_LOOP = (
+        "link-loop",
+        "a symbolic link that leads back to a folder already visited, or nowhere",
+        "nothing to do; remove the link if it is a mistake",
+    )
     EMPTY_FILE = ("empty-file", "the file holds no bytes", "send the image again")
     DICOMDIR = ("dicomdir", "a DICOMDIR: an index, not an image", "nothing to do")
     DUPLICATE = ("duplicate", "the same SOP instance with the same content is already listed", "nothing to do")
-    CONFLICTING_UID = ("conflicting-uid", "two different contents carry the same SOPInstanceUID", "find out which is right; neither was analysed")
+    CONFLICTING_UID = (
+        "conflicting-uid",
+        "two different contents carry the same SOPInstanceUID",
+        "find out which is right; neither was analysed",
+    )
     OUTPUT = ("own-output", "a file of mammoscan's own output folder", "nothing to do")
     # header
     BROKEN_HEADER = ("broken-header", "the DICOM header cannot be parsed", "send the file again from its source")
-    MIXED_PATIENTS = ("mixed-patients", "one StudyInstanceUID carries two different patient identifiers", "find out whose images these are; none of the study was analysed")
-    MISSING_UID = ("missing-uid", "SOPInstanceUID, StudyInstanceUID or SOPClassUID is missing or invalid", "send the file again from its source")
+    MIXED_PATIENTS = (
+        "mixed-patients",
+        "one StudyInstanceUID carries two different patient identifiers",
+        "find out whose images these are; none of the study was analysed",
+    )
+    MISSING_UID = (
+        "missing-uid",
+        "SOPInstanceUID, StudyInstanceUID or SOPClassUID is missing or invalid",
+        "send the file again from its source",
+    )
     OTHER_MODALITY = ("other-modality", "not a mammography image", "nothing to do")
-    NOT_AN_IMAGE = ("not-an-image", "a mammography object without pixels of its own (report, presentation state, segmentation)", "nothing to do")
+    NOT_AN_IMAGE = (
+        "not-an-image",
+        "a mammography object without pixels of its own (report, presentation state, segmentation)",
+        "nothing to do",
+    )
     DENSITY_SOURCE = ("density-source", "a structured report read for its breast density only", "nothing to do")
     TOMOSYNTHESIS = ("tomosynthesis", "breast tomosynthesis", "analyse the 2D or synthetic 2D view")
-    FOR_PROCESSING = ("for-processing", "raw image (FOR PROCESSING)", "store FOR PRESENTATION images, or run with --include for-processing")
+    FOR_PROCESSING = (
+        "for-processing",
+        "raw image (FOR PROCESSING)",
+        "store FOR PRESENTATION images, or run with --include for-processing",
+    )
     MAGNIFICATION = ("magnification-view", "magnification view", "run with --include magnification to analyse it")
     SPOT = ("spot-view", "spot compression view", "run with --include spot to analyse it")
     IMPLANT = ("implant", "breast implant in view", "run without --exclude implant to analyse it")
     PARTIAL_VIEW = ("partial-view", "partial view of the breast", "run without --exclude partial to analyse it")
     SPECIMEN = ("specimen", "specimen radiograph", "nothing to do")
-    SECONDARY_CAPTURE = ("secondary-capture", "a secondary capture with Modality MG", "run without --exclude secondary-capture to analyse it")
+    SECONDARY_CAPTURE = (
+        "secondary-capture",
+        "a secondary capture with Modality MG",
+        "run without --exclude secondary-capture to analyse it",
+    )
     SCORECARD = ("scorecard", "a scorecard, localiser or other non-screening picture in the study", "nothing to do")
     MULTIFRAME = ("multiframe", "more than one frame", "store single-frame images")
     # pixels
     NO_PIXELS = ("no-pixels", "the file holds no pixel data", "send the file again from its source")
     TRUNCATED = ("truncated", "fewer pixel bytes than the header announces", "send the file again from its source")
-    DECODE_FAILED = ("decode-failed", "the pixel data cannot be decoded", "send the file again, or convert it with dcmdjpeg")
+    DECODE_FAILED = (
+        "decode-failed",
+        "the pixel data cannot be decoded",
+        "send the file again, or convert it with dcmdjpeg",
+    )
     DECODER_CRASH = ("decoder-crash", "decoding this file killed its process", "send the file again from its source")
-    UNSUPPORTED_SYNTAX = ("unsupported-transfer-syntax", "no decoder for this transfer syntax", "convert the file to Explicit VR Little Endian")
+    UNSUPPORTED_SYNTAX = (
+        "unsupported-transfer-syntax",
+        "no decoder for this transfer syntax",
+        "convert the file to Explicit VR Little Endian",
+    )
     UNSUPPORTED_PIXELS = ("unsupported-pixels", "colour or otherwise unusable pixels", "store the monochrome original")
-    TOO_LARGE = ("too-large", "the header announces more pixels than --max-pixels allows", "raise --max-pixels if the file is genuine")
+    TOO_LARGE = (
+        "too-large",
+        "the header announces more pixels than --max-pixels allows",
+        "raise --max-pixels if the file is genuine",
+    )
     # preprocess and later
-    NO_BREAST = ("no-breast", "no breast was found in the image", "look at the image; it may be blank or not a mammogram")
+    NO_BREAST = (
+        "no-breast",
+        "no breast was found in the image",
+        "look at the image; it may be blank or not a mammogram",
+    )
     INTERNAL = ("internal-error", "an error inside mammoscan", "please report it with the log file")
 
     @property

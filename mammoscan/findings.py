@@ -34,9 +34,7 @@ def select(regions: Sequence[Region], malignancy: Sequence[float], *, most: int)
     return tuple(kept)
 
 
-def overlap(
-    first: tuple[float, float, float, float], second: tuple[float, float, float, float]
-) -> float:
+def overlap(first: tuple[float, float, float, float], second: tuple[float, float, float, float]) -> float:
     """Intersection of two boxes (x0, y0, x1, y1) over the area of the smaller, 0 to 1."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
@@ -68,6 +66,4 @@ def breasts(predictions: Iterable[Prediction]) -> tuple[BreastResult, ...]:
     sides: dict[Laterality, list[float]] = {}
     for prediction in predictions:
         sides.setdefault(prediction.header.laterality, []).append(prediction.scores.malignancy)
-    return tuple(
-        BreastResult(side, len(sides[side]), max(sides[side])) for side in Laterality if side in sides
-    )
+    return tuple(BreastResult(side, len(sides[side]), max(sides[side])) for side in Laterality if side in sides)

@@ -119,7 +119,7 @@ def read_header(
         return Failed(file, Stage.HEADER, Reason.UNREADABLE, error.strerror or type(error).__name__)
     except RecursionError:
         return Failed(file, Stage.HEADER, Reason.BROKEN_HEADER, "sequences nested too deeply")
-    except Exception as error:  # noqa: BLE001 - whatever a parser does with a broken file, the run goes on
+    except Exception as error:
         return Failed(file, Stage.HEADER, Reason.BROKEN_HEADER, type(error).__name__)
     if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
         return Failed(file, Stage.HEADER, Reason.STILL_WRITTEN)
@@ -163,7 +163,7 @@ def _plausible_start(start: bytes) -> bool:
 def _is_deflated(stream: io.BufferedReader) -> bool:
     meta = pydicom.filereader.read_preamble(stream, force=False)
     del meta
-    information = pydicom.filereader._read_file_meta_info(stream)  # noqa: SLF001 - no public reader of the meta group alone
+    information = pydicom.filereader._read_file_meta_info(stream)
     stream.seek(0)
     return str(information.get("TransferSyntaxUID", "")) == DEFLATED
 
@@ -171,7 +171,7 @@ def _is_deflated(stream: io.BufferedReader) -> bool:
 def _read_deflated(stream: io.BufferedReader) -> Dataset:
     """A deflated file, inflated to a bound, so that a small file cannot fill the memory."""
     pydicom.filereader.read_preamble(stream, force=False)
-    meta = pydicom.filereader._read_file_meta_info(stream)  # noqa: SLF001
+    meta = pydicom.filereader._read_file_meta_info(stream)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         content = inflater.decompress(stream.read(), MOST_INFLATED)
@@ -333,7 +333,11 @@ def parse_header(ds: Dataset, file: SourceFile) -> Header:
     if (_integer(ds, "NumberOfFrames") or 1) > 1:
         return replace(header, skip=Reason.MULTIFRAME)
     # A missing ImageType says nothing; only what is stated makes a localizer.
-    if (_integer(ds, "SamplesPerPixel") or 1) > 1 or 0 < min(rows, columns) < SMALLEST_SIDE or "LOCALIZER" in image_type:
+    if (
+        (_integer(ds, "SamplesPerPixel") or 1) > 1
+        or 0 < min(rows, columns) < SMALLEST_SIDE
+        or "LOCALIZER" in image_type
+    ):
         return replace(header, skip=Reason.SCORECARD)
     return header
 
@@ -448,7 +452,7 @@ def _number(ds: Dataset, keyword: str) -> float | None:
         found = float(_text(ds, keyword))
     except ValueError:
         return None
-    return found if found == found and abs(found) < float("inf") else None  # noqa: PLR0124 - nan
+    return found if found == found and abs(found) < float("inf") else None
 
 
 def _integer(ds: Dataset, keyword: str) -> int | None:

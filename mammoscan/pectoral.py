@@ -166,9 +166,7 @@ def _refine(smooth: NDArray[np.float32], x_top: float, y_wall: float, mm: float)
     return np.clip(np.interp(np.arange(bottom) + 0.5, y[order], x[order]), 0, w)
 
 
-def _sample(
-    image: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float64]
-) -> NDArray[np.float32]:
+def _sample(image: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
     """Bilinear values at (x, y) in pixels (pixel centres at whole numbers), edges replicated."""
     columns, rows = x.astype(np.float32), y.astype(np.float32)
     return np.asarray(cv2.remap(image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))

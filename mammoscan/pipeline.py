@@ -99,7 +99,9 @@ def _check_folders(config: RunConfig) -> None:
         raise UsageError("the output is not a folder", path=config.out, remedy="give a folder")
     if config.out.resolve() == config.archive.resolve():
         raise UsageError(
-            "the output folder is the archive itself", path=config.out, remedy="archives are read-only; choose another --out"
+            "the output folder is the archive itself",
+            path=config.out,
+            remedy="archives are read-only; choose another --out",
         )
 
 

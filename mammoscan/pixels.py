@@ -130,9 +130,7 @@ def decode(ds: Dataset, rows: int, columns: int) -> NDArray[Any]:
         expected = rows * columns * (int(ds.BitsAllocated) // 8)
         if len(ds.PixelData) < expected:
             raise InputError(Reason.TRUNCATED, f"{len(ds.PixelData)} of {expected} bytes")
-        kind = np.dtype(f"u{int(ds.BitsAllocated) // 8}").newbyteorder(
-            ">" if syntax == ExplicitVRBigEndian else "<"
-        )
+        kind = np.dtype(f"u{int(ds.BitsAllocated) // 8}").newbyteorder(">" if syntax == ExplicitVRBigEndian else "<")
         array = np.frombuffer(ds.PixelData, kind, count=rows * columns).reshape(rows, columns)
         return array.astype(kind.newbyteorder("="), copy=False)
     if syntax not in DECODERS:
@@ -143,7 +141,7 @@ def decode(ds: Dataset, rows: int, columns: int) -> NDArray[Any]:
     for plugin in (p for p in DECODERS[syntax] if p in decoder.available_plugins):
         try:
             array, _ = decoder.as_array(ds, index=0, raw=True, decoding_plugin=plugin)
-        except Exception as error:  # noqa: BLE001 - codecs raise anything; the next one may do
+        except Exception as error:
             errors.append(f"{plugin}: {type(error).__name__}")
             continue
         if array.shape == (rows, columns):
@@ -264,11 +262,7 @@ def stretch(values: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.
 def _lut(item: Dataset) -> tuple[NDArray[np.float64], float]:
     count, first, _ = (int(v) for v in item.LUTDescriptor)
     raw = item["LUTData"]
-    data = (
-        np.frombuffer(raw.value, "<u2")
-        if isinstance(raw.value, bytes)
-        else np.atleast_1d(np.asarray(raw.value))
-    )
+    data = np.frombuffer(raw.value, "<u2") if isinstance(raw.value, bytes) else np.atleast_1d(np.asarray(raw.value))
     count = count or 65536
     if len(data) < count:
         raise InputError(Reason.BROKEN_HEADER, "a lookup table is shorter than its descriptor")
@@ -309,7 +303,7 @@ def _read_deflated(header: Header, most: int) -> Dataset:
     """A deflated file, inflated to at most ``most`` bytes."""
     with header.file.path.open("rb") as stream:
         pydicom.filereader.read_preamble(stream, force=False)
-        meta = pydicom.filereader._read_file_meta_info(stream)  # noqa: SLF001 - no public reader of the meta group alone
+        meta = pydicom.filereader._read_file_meta_info(stream)
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
             content = inflater.decompress(stream.read(), most)

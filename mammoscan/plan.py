@@ -90,16 +90,16 @@ def _without_twins(results: Iterable[Result]) -> list[Result]:
 
 def _content(header: Header) -> str:
     with header.file.path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(
-            stream.read()
-        ).hexdigest()
+        return (
+            hashlib.file_digest(stream, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else hashlib.sha256(stream.read()).hexdigest()
+        )
 
 
 def _failed(header: Header, reason: Reason, detail: str = "") -> Failed:
     # Without the header: a result for a contradictory identity would be a report about somebody unknown.
-    return Failed(
-        header.file, Stage.DISCOVER, reason, detail, header.study.study_instance_uid, header.sop_instance_uid
-    )
+    return Failed(header.file, Stage.DISCOVER, reason, detail, header.study.study_instance_uid, header.sop_instance_uid)
 
 
 def _or_last(number: int | None) -> tuple[bool, int]:

@@ -73,17 +73,13 @@ def prepare(image: Image) -> Prepared:
         small, breast, foreground = small[:, ::-1], breast[:, ::-1], foreground[:, ::-1]
     pectoral = np.zeros_like(breast)
     if header.view.shows_pectoral_muscle or header.view is View.UNKNOWN:
-        pectoral = pectoral_mask(
-            np.ascontiguousarray(small), breast, mm=mm, certain=header.view is not View.UNKNOWN
-        )
+        pectoral = pectoral_mask(np.ascontiguousarray(small), breast, mm=mm, certain=header.view is not View.UNKNOWN)
         if not pectoral.any() and header.view.shows_pectoral_muscle:
             flags.append(Flag.PECTORAL_NOT_FOUND)
     removed = (foreground & ~breast) | pectoral
 
     x0, y0, x1, y1 = _crop_box(breast, image.pixels.shape, MARGIN_MM / mm)
-    working = _geometry(
-        image.pixels.shape, flipped, (x0, y0, x1, y1), (column_mm, row_mm), WORKING_MM, known=known
-    )
+    working = _geometry(image.pixels.shape, flipped, (x0, y0, x1, y1), (column_mm, row_mm), WORKING_MM, known=known)
     fine = _geometry(image.pixels.shape, flipped, (x0, y0, x1, y1), (column_mm, row_mm), FINE_MM, known=known)
     source = everything[:, ::-1] if flipped else everything
     crop = np.ascontiguousarray(source[y0:y1, x0:x1])
@@ -234,9 +230,7 @@ def _white_frame(pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
         long = width > 0.5 * w or height > 0.25 * h
         thin = min(width, height) < 0.12 * max(h, w)
         # A frame runs along the edge as a straight thin band, or around the whole picture.
-        if touches and (
-            (straight and thin and long) or (width > 0.9 * w and height > 0.9 * h and area < 0.3 * h * w)
-        ):
+        if touches and ((straight and thin and long) or (width > 0.9 * w and height > 0.9 * h and area < 0.3 * h * w)):
             frame |= labels == index
     if frame.any():
         frame = cv2.dilate(frame.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)

@@ -76,18 +76,14 @@ class Scorer:
         self, image: PlannedImage, analysed: Analysed, reading: DensityReading, outputs: RegionOutputs
     ) -> Prediction:
         assert self._classifier is not None
-        chosen = findings.select(
-            analysed.regions, outputs.malignancy.tolist(), most=self._config.analysis.max_findings
-        )
+        chosen = findings.select(analysed.regions, outputs.malignancy.tolist(), most=self._config.analysis.max_findings)
         heats = grad_cam(self._classifier, outputs.take(np.array(chosen, dtype=np.intp))) if chosen else ()
         found = []
         for number, (index, heat) in enumerate(zip(chosen, heats, strict=True), 1):
             region = analysed.regions[index]
             normal, benign, malignant = (float(p) for p in outputs.probabilities[index])
             malignancy = float(outputs.malignancy[index])
-            tracking_id, tracking_uid = uids.tracking(
-                image.header, number, self._bundle.identity.sha256, self._digest
-            )
+            tracking_id, tracking_uid = uids.tracking(image.header, number, self._bundle.identity.sha256, self._digest)
             found.append(
                 Finding(
                     number=number,

@@ -302,9 +302,7 @@ def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _region(prepared: Prepared, scale: float, proposal: Proposal) -> Region:
-    contours, _ = cv2.findContours(
-        np.pad(proposal.mask, 1).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-    )
+    contours, _ = cv2.findContours(np.pad(proposal.mask, 1).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outline = max(contours, key=len)[:, 0, :].astype(np.float64) - 1.0
     if len(outline) < 3:  # one or two pixels: their corners
         x, y = outline.mean(axis=0)
@@ -312,9 +310,7 @@ def _region(prepared: Prepared, scale: float, proposal: Proposal) -> Region:
     # OpenCV's points are pixel centres; ours count from the corner of the top left pixel.
     points = prepared.geometry.to_source((outline + (proposal.x + 0.5, proposal.y + 0.5)) / scale)
     per_pixel = 1.0 / (scale * prepared.geometry.scale_x * scale * prepared.geometry.scale_y)
-    return region_from(
-        prepared, RegionKind.MASS, points, float(proposal.mask.sum()) * per_pixel, proposal.saliency
-    )
+    return region_from(prepared, RegionKind.MASS, points, float(proposal.mask.sum()) * per_pixel, proposal.saliency)
 
 
 def region_from(

@@ -24,7 +24,7 @@ NOISES = 6.0  # a spot stands this many noise levels above its surroundings
 
 def clusters(prepared: Prepared) -> tuple[Region, ...]:
     """Clusters of spots as regions in source pixels, densest first; none where pixels are too coarse."""
-    from mammoscan.segment import region_from  # noqa: PLC0415 - the two modules share one builder
+    from mammoscan.segment import region_from
 
     geometry = prepared.fine_geometry
     if geometry.mm > COARSEST_MM + 1e-9:
@@ -97,9 +97,9 @@ def linked(points: NDArray[np.float64], distance: float) -> list[NDArray[np.intp
     """Groups of points of which each is closer than ``distance`` to another of its group."""
     if len(points) == 0:
         return []
-    from scipy.sparse import coo_matrix  # noqa: PLC0415
-    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
-    from scipy.spatial import cKDTree  # noqa: PLC0415
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
 
     pairs = cKDTree(points).query_pairs(distance, output_type="ndarray")
     graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(points), len(points)))

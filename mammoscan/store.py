@@ -52,11 +52,11 @@ def write_atomic(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         # mkstemp makes files that only the owner reads; results follow the user's umask instead.
-        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101
-        os.replace(temporary, path)  # noqa: PTH105
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)  # noqa: PTH108
+            os.unlink(temporary)
         raise
     _sync_folder(path.parent)
 
@@ -97,7 +97,9 @@ def output_lock(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LockedError(
-                "another run is writing to this folder", path=folder, remedy="wait for it to end, or choose another --out"
+                "another run is writing to this folder",
+                path=folder,
+                remedy="wait for it to end, or choose another --out",
             ) from None
         yield
     finally:
@@ -106,7 +108,7 @@ def output_lock(folder: Path) -> Iterator[None]:
 
 def _umask() -> int:
     # Linux shows the umask without the usual set-and-restore, which is not safe among threads.
-    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
+    with open("/proc/self/status", encoding="ascii") as status:
         for line in status:
             if line.startswith("Umask:"):
                 return int(line.split()[1], 8)

@@ -84,9 +84,7 @@ def features() -> str:
     """Every region feature."""
     from mammoscan.features import FEATURE_DOCS
 
-    return _table(
-        ("feature", "unit", "formula", "source"), [(f"`{name}`", *doc) for name, doc in FEATURE_DOCS.items()]
-    )
+    return _table(("feature", "unit", "formula", "source"), [(f"`{name}`", *doc) for name, doc in FEATURE_DOCS.items()])
 
 
 PARTS = {

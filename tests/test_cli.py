@@ -169,11 +169,11 @@ def test_inspect_says_why_a_file_is_not_analysed(tmp_path):
     assert "not-dicom" in done.stdout
 
 
-
-
 def test_demo_write_only_writes_the_same_bytes_as_the_tests_use(demo, tmp_path):
     done = _mammoscan("demo", tmp_path / "demo", "--write-only")
     assert done.returncode == 0, done.stderr
     for path in (demo / "archive").rglob("*"):
         if path.is_file():
-            assert (tmp_path / "demo" / "archive" / path.relative_to(demo / "archive")).read_bytes() == path.read_bytes()
+            assert (
+                tmp_path / "demo" / "archive" / path.relative_to(demo / "archive")
+            ).read_bytes() == path.read_bytes()

@@ -27,8 +27,12 @@ VALUES = [
     Scores(0.1, 0.2, 0.7, 0.333333333333333),
     Geometry(10, 20, True, 1.5, 2.0, 0.5, 0.25, 7, 8, 0.2, False),
     Preview(np.arange(6, dtype=np.uint8).reshape(2, 3), np.eye(2, 3, dtype=bool), 0.5),
-    Region(RegionKind.MASS, np.array([[0.1, np.nan], [1, 2], [3, 4]]), (0.0, 1.0, 2.0, 3.0), (1.0, 2.0), 5.0, None, 0.5),
-    Failed(SourceFile(Path("/a/Żółć\udcff"), "Żółć", 1, 2), Stage.PIXELS, Reason.TRUNCATED, "half", "1.2", "1.2.3", None),
+    Region(
+        RegionKind.MASS, np.array([[0.1, np.nan], [1, 2], [3, 4]]), (0.0, 1.0, 2.0, 3.0), (1.0, 2.0), 5.0, None, 0.5
+    ),
+    Failed(
+        SourceFile(Path("/a/Żółć\udcff"), "Żółć", 1, 2), Stage.PIXELS, Reason.TRUNCATED, "half", "1.2", "1.2.3", None
+    ),
 ]
 
 

@@ -79,17 +79,14 @@ def test_haralick_features_are_those_of_scikit_image(seed, distance):
         p = matrix[:, :, 0, 0]
         entropy = -(p[p > 0] * np.log2(p[p > 0])).sum()
         theirs.append(
-            [graycoprops(matrix, k)[0, 0] for k in ("contrast", "homogeneity", "energy", "correlation")]
-            + [entropy]
+            [graycoprops(matrix, k)[0, 0] for k in ("contrast", "homogeneity", "energy", "correlation")] + [entropy]
         )
     np.testing.assert_allclose(ours, np.mean(theirs, axis=0), rtol=1e-6, atol=1e-9)
 
 
 def test_a_flat_texture_has_no_contrast_and_no_entropy():
     flat = np.full((20, 20), 0.4, np.float32)
-    contrast, homogeneity, energy, correlation, entropy = features.glcm_features(
-        flat, np.ones((20, 20), bool), 2
-    )
+    contrast, homogeneity, energy, correlation, entropy = features.glcm_features(flat, np.ones((20, 20), bool), 2)
     assert (contrast, homogeneity, energy, correlation) == (0.0, 1.0, 1.0, 1.0)
     assert entropy == pytest.approx(0.0)
 
@@ -117,4 +114,3 @@ def test_the_structured_half_of_a_breast_is_dense_and_the_smooth_half_is_not():
     dense = features.dense_tissue(plain, np.ones(plain.shape, bool), mm=0.2)
     assert dense[:, 260:].mean() > 0.6
     assert dense[:, :140].mean() < 0.02
-

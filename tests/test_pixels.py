@@ -157,12 +157,8 @@ def test_a_window_is_monotone_and_stays_in_range(function, centre, width):
 def test_window_centre_and_ends_follow_the_standard():
     # PS3.3 C.11.2.1.2.1: c=2048, w=4096 maps 0 to 0 and 4095 to 1.
     assert np.allclose(pixels.window(np.array([0.0, 4095.0]), 2048, 4096, "LINEAR"), [0, 1])
-    assert np.allclose(
-        pixels.window(np.array([0.0, 2048.0, 4096.0]), 2048, 4096, "LINEAR_EXACT"), [0, 0.5, 1]
-    )
-    assert np.allclose(
-        pixels.window(np.array([2048.0, 3072.0]), 2048, 4096, "SIGMOID"), [0.5, 1 / (1 + np.exp(-1))]
-    )
+    assert np.allclose(pixels.window(np.array([0.0, 2048.0, 4096.0]), 2048, 4096, "LINEAR_EXACT"), [0, 0.5, 1])
+    assert np.allclose(pixels.window(np.array([2048.0, 3072.0]), 2048, 4096, "SIGMOID"), [0.5, 1 / (1 + np.exp(-1))])
 
 
 def test_the_first_of_several_windows_is_used():

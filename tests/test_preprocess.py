@@ -65,9 +65,7 @@ def picture(*, rows=600, columns=480, view=View.CC, mm=(0.4, 0.4), background=0.
     if label:
         pixels[20:60, -110:-30] = 0.9
     pixels = np.clip(cv2.GaussianBlur(pixels, (0, 0), 1.0) + rng.normal(0, 0.004, pixels.shape), 0, 1)
-    return Image(
-        header(rows, columns, view=view, mm=mm), pixels.astype(np.float32), np.zeros(pixels.shape, bool)
-    )
+    return Image(header(rows, columns, view=view, mm=mm), pixels.astype(np.float32), np.zeros(pixels.shape, bool))
 
 
 def mirrored(image):
@@ -139,9 +137,7 @@ def test_a_bright_box_is_found_where_it_was_in_the_source(x, y, flip, mm):
     assert prepared.geometry.flipped is flip
     for pixels, geometry in ((prepared.plain, prepared.geometry), (prepared.fine, prepared.fine_geometry)):
         rows, columns = np.nonzero(pixels > 0.85)
-        ends = geometry.to_source(
-            np.array([[columns.min(), rows.min()], [columns.max() + 1, rows.max() + 1]], float)
-        )
+        ends = geometry.to_source(np.array([[columns.min(), rows.min()], [columns.max() + 1, rows.max() + 1]], float))
         found = (*ends.min(axis=0), *ends.max(axis=0))
         assert np.abs(np.subtract(found, box)).max() <= 2 / min(geometry.scale_x, geometry.scale_y)
 
@@ -159,9 +155,7 @@ def test_a_mirrored_picture_gives_the_mirrored_masks(view):
     image = picture(view=view)
     one, other = preprocess.prepare(image), preprocess.prepare(mirrored(image))
     assert one.geometry.flipped is not other.geometry.flipped
-    assert np.array_equal(
-        in_source(one.breast, one.geometry), in_source(other.breast, other.geometry)[:, ::-1]
-    )
+    assert np.array_equal(in_source(one.breast, one.geometry), in_source(other.breast, other.geometry)[:, ::-1])
     np.testing.assert_allclose(one.pixels, other.pixels, atol=1e-5)
 
 
@@ -221,9 +215,7 @@ def test_a_blank_picture_has_no_breast(level):
 def test_a_picture_that_is_all_padding_has_no_breast():
     image = picture()
     with pytest.raises(InputError):
-        preprocess.prepare(
-            replace(image, pixels=np.zeros_like(image.pixels), padding=np.ones_like(image.padding))
-        )
+        preprocess.prepare(replace(image, pixels=np.zeros_like(image.pixels), padding=np.ones_like(image.padding)))
 
 
 @pytest.mark.parametrize(

@@ -195,16 +195,13 @@ def test_a_grown_region_is_one_piece_without_holes_that_holds_its_seed():
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(
-        st.tuples(
-            st.integers(0, 60), st.integers(0, 60), st.integers(3, 20), st.floats(-3, 3), st.floats(0, 1)
-        ),
+        st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(3, 20), st.floats(-3, 3), st.floats(0, 1)),
         max_size=14,
     )
 )
 def test_merging_ends_keeps_the_most_salient_and_leaves_nothing_to_merge(drawn):
     proposals = [
-        segment.Proposal(np.ones((side, side), bool), x, y, np.zeros(3), mean, rank)
-        for x, y, side, rank, mean in drawn
+        segment.Proposal(np.ones((side, side), bool), x, y, np.zeros(3), mean, rank) for x, y, side, rank, mean in drawn
     ]
     merged = segment.merge(proposals)
     assert len(merged) <= len(proposals)
@@ -248,9 +245,7 @@ def test_linked_points_form_a_partition_whose_groups_are_far_apart(points, dista
 def test_segmenting_a_full_field_image_takes_at_most_two_and_a_half_cpu_seconds_on_a_busy_machine():
     prepared = breast([(400, 600, 60, 0.25)], height=1360, width=900)
     fine = cv2.resize(prepared.pixels, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
-    geometry = dataclasses.replace(
-        prepared.geometry, width=1800, height=2720, scale_x=2.0, scale_y=2.0, mm=0.1
-    )
+    geometry = dataclasses.replace(prepared.geometry, width=1800, height=2720, scale_x=2.0, scale_y=2.0, mm=0.1)
     prepared = dataclasses.replace(prepared, fine=fine, fine_geometry=geometry)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)

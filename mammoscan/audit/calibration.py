@@ -31,9 +31,7 @@ def bin_of(scores: Floats, bins: int = BINS) -> NDArray[np.intp]:
     return np.minimum((np.asarray(scores) * bins).astype(np.intp), bins - 1)
 
 
-def calibration_bins(
-    truth: NDArray[np.bool_], scores: Floats, bins: int = BINS
-) -> tuple[Floats, Floats, Floats]:
+def calibration_bins(truth: NDArray[np.bool_], scores: Floats, bins: int = BINS) -> tuple[Floats, Floats, Floats]:
     """(mean score, share positive, cases) per bin; nan where a bin is empty."""
     index = bin_of(scores, bins)
     count = np.bincount(index, minlength=bins).astype(np.float64)

@@ -79,9 +79,7 @@ def mcnemar_counts(only_new: int, only_baseline: int) -> McNemar:
         return McNemar(0, 0, 0.0, 1.0, exact=True)
     statistic = (only_new - only_baseline) ** 2 / total
     if total < EXACT_BELOW:
-        return McNemar(
-            only_new, only_baseline, statistic, float(binomtest(only_new, total).pvalue), exact=True
-        )
+        return McNemar(only_new, only_baseline, statistic, float(binomtest(only_new, total).pvalue), exact=True)
     return McNemar(only_new, only_baseline, statistic, float(chi2.sf(statistic, 1)), exact=False)
 
 

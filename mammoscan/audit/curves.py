@@ -38,11 +38,7 @@ class Ranking:
             raise ValueError("a score is missing or not finite")
         order = np.argsort(-scores, kind="stable")
         falling = scores[order]
-        ends = (
-            np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
-            if len(falling)
-            else np.zeros(0, np.intp)
-        )
+        ends = np.flatnonzero(np.append(falling[1:] != falling[:-1], True)) if len(falling) else np.zeros(0, np.intp)
         return cls(order, np.asarray(truth)[order].astype(np.float64), ends, falling[ends])
 
     def counts(self, weights: Floats | None = None) -> tuple[Floats, Floats]:

@@ -133,12 +133,8 @@ def precision_recall(ax: Axes, level: LevelAudit) -> None:
     tp, fp = curves.Ranking.of(level.cases.truth, level.cases.scores).counts()
     recall, precision = _thin(tp[1:] / tp[-1], tp[1:] / (tp[1:] + fp[1:]))
     ax.axhline(float(level.cases.truth.mean()), ls="--", color=GREY, lw=0.8)
-    ax.step(
-        recall, precision, where="pre", color=BLUE, lw=1.8, label=_text(level, "pr_auc", "average precision")
-    )
-    _points(
-        ax, level, lambda tp, fp, fn, _: (tp / max(tp + fn, 1), tp / (tp + fp) if tp + fp else float("nan"))
-    )
+    ax.step(recall, precision, where="pre", color=BLUE, lw=1.8, label=_text(level, "pr_auc", "average precision"))
+    _points(ax, level, lambda tp, fp, fn, _: (tp / max(tp + fn, 1), tp / (tp + fp) if tp + fp else float("nan")))
     ax.set(
         xlabel="sensitivity (recall)",
         ylabel="precision (positive predictive value)",
@@ -166,9 +162,7 @@ def histogram(ax: Axes, level: LevelAudit) -> None:
                 label=f"{name} (n = {len(part)})",
             )
     for number, threshold in enumerate(level.thresholds):
-        ax.axvline(
-            threshold.value, color=RED, lw=1, ls=("-", "--", ":", "-.")[number % 4], label=threshold.name
-        )
+        ax.axvline(threshold.value, color=RED, lw=1, ls=("-", "--", ":", "-.")[number % 4], label=threshold.name)
     ax.set(xlabel="malignancy score", ylabel="share of the class")
     ax.set_ylim(top=ax.get_ylim()[1] * 1.3)  # room for the legend
     ax.legend(fontsize=7.5, frameon=False, ncols=2, loc="upper center")
@@ -182,9 +176,7 @@ def reliability(ax: Axes, level: LevelAudit) -> None:
     spans = [wilson(round(share[i] * count[i]), count[i]) for i in used]
     low = [max(share[i] - s.lower, 0) for i, s in zip(used, spans, strict=True)]
     high = [max(s.upper - share[i], 0) for i, s in zip(used, spans, strict=True)]
-    ax.errorbar(
-        score[used], share[used], [low, high], fmt="o-", color=BLUE, ecolor=BLUE, elinewidth=0.9, ms=4, lw=1.2
-    )
+    ax.errorbar(score[used], share[used], [low, high], fmt="o-", color=BLUE, ecolor=BLUE, elinewidth=0.9, ms=4, lw=1.2)
     for i in used:
         ax.annotate(
             f"{count[i]:.0f}",

@@ -32,9 +32,7 @@ def froc_curve(marks: Marks) -> tuple[Floats, Floats]:
     return _Sorted(marks).curve(None)
 
 
-def sensitivity_at(
-    marks: Marks, false_marks: tuple[float, ...] = FALSE_MARKS, weights: Floats | None = None
-) -> Floats:
+def sensitivity_at(marks: Marks, false_marks: tuple[float, ...] = FALSE_MARKS, weights: Floats | None = None) -> Floats:
     """Largest lesion sensitivity with at most each number of false marks per image.
 
     A step function, not interpolated: it is reached by a real threshold. ``weights``: by patient.
@@ -54,11 +52,7 @@ class _Sorted:
         order = order[np.isfinite(scores[order])]
         falling = scores[order]
         self.order, self.lesion = order, lesion[order]
-        self.ends = (
-            np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
-            if len(order)
-            else np.zeros(0, np.intp)
-        )
+        self.ends = np.flatnonzero(np.append(falling[1:] != falling[:-1], True)) if len(order) else np.zeros(0, np.intp)
 
     def curve(self, weights: Floats | None) -> tuple[Floats, Floats]:
         marks = self.marks

@@ -63,24 +63,19 @@ def galleries(audit: Audit) -> tuple[Gallery, ...]:
         indices = np.flatnonzero(chosen)
         order = indices[np.argsort(sign * cases.scores[indices], kind="stable")]
         cards = tuple(
-            _card(audit, cases.ids[i], float(cases.scores[i]), cases.members[i], threshold)
-            for i in order[:MOST]
+            _card(audit, cases.ids[i], float(cases.scores[i]), cases.members[i], threshold) for i in order[:MOST]
         )
         out.append(Gallery(title, cards, len(order)))
     return tuple(out)
 
 
-def _card(
-    audit: Audit, name: str, score: float, members: tuple[Pair, ...], threshold: Threshold | None
-) -> Card:
+def _card(audit: Audit, name: str, score: float, members: tuple[Pair, ...], threshold: Threshold | None) -> Card:
     # The picture of a miss is of an image that holds the cancer, with its highest score.
     pair = next((m for m in members if m.label.positive), members[0])
     picture, missing = _picture(audit, pair, threshold)
     truth = pair.label.class_name or ("positive" if pair.label.positive else "negative")
     image = pair.image
-    return Card(
-        name, score, truth, image.path or image.id, image.study_instance_uid, image.folder, picture, missing
-    )
+    return Card(name, score, truth, image.path or image.id, image.study_instance_uid, image.folder, picture, missing)
 
 
 def _picture(audit: Audit, pair: Pair, threshold: Threshold | None) -> tuple[bytes | None, str]:
@@ -92,7 +87,7 @@ def _picture(audit: Audit, pair: Pair, threshold: Threshold | None) -> tuple[byt
         return None, "the image is not in the archive"
     try:
         pixels = display_pixels(path)
-    except Exception as error:  # noqa: BLE001 - any of many decoders may refuse; the audit itself stands
+    except Exception as error:
         log.warning("no picture of %s: %s", pair.image.path, type(error).__name__)
         return None, f"the image cannot be shown ({type(error).__name__})"
     return draw(pixels, pair, threshold.value if threshold else None), ""
@@ -101,7 +96,7 @@ def _picture(audit: Audit, pair: Pair, threshold: Threshold | None) -> tuple[byt
 def display_pixels(path: Path) -> NDArray[np.uint8]:
     """An image in display sense, uint8, as the run decodes it."""
     # Imported here: the decoders load only where a picture is wanted.
-    from mammoscan import header, pixels  # noqa: PLC0415
+    from mammoscan import header, pixels
 
     status = path.stat()
     file = SourceFile(path, path.name, status.st_size, status.st_mtime_ns)

@@ -59,9 +59,7 @@ def page(audit: Audit, galleries: Sequence[Gallery], out: Path) -> bytes:
     parts += ["<h2>All metrics</h2>", *(_level(a, i == 0) for i, a in enumerate(_ordered(audit)))]
     if audit.froc:
         rows = [(m.label, words.number(m), f"{m.positives} lesions in {m.n} images") for m in audit.froc]
-        parts.append(
-            "<h3>Free response</h3>" + _table(("metric", "value (95 % interval)", "number"), rows, {1})
-        )
+        parts.append("<h3>Free response</h3>" + _table(("metric", "value (95 % interval)", "number"), rows, {1}))
     if audit.classes:
         parts.append("<h2>Per-class reports</h2>" + "".join(_classes(*c) for c in audit.classes))
     if audit.groups:
@@ -94,9 +92,7 @@ def _figure(title: str, svg: str) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]], numeric: set[int]) -> str:
     body = "".join(
         "<tr>"
-        + "".join(
-            f"<td{' class=n' if i in numeric else ''}>{escape(str(cell))}</td>" for i, cell in enumerate(row)
-        )
+        + "".join(f"<td{' class=n' if i in numeric else ''}>{escape(str(cell))}</td>" for i, cell in enumerate(row))
         + "</tr>"
         for row in rows
     )
@@ -118,9 +114,7 @@ def _level(level: LevelAudit, opened: bool) -> str:
             out.append(
                 f"<h3>{escape(threshold)} (score {value:.4g} and above): TP {tp:,}, FP {fp:,}, FN {fn:,}, TN {tn:,}</h3>"
             )
-        rows = [
-            (m.label, words.number(m), m.unit, m.interval.method if m.interval else "", m.note) for m in found
-        ]
+        rows = [(m.label, words.number(m), m.unit, m.interval.method if m.interval else "", m.note) for m in found]
         out.append(_table(head, rows, {1}))
     return "".join(out) + "</details>"
 
@@ -132,9 +126,7 @@ def _classes(level: str, how: str, report: ClassReport) -> str:
     ]
     title = f"{level.capitalize()} level, by {how}: accuracy {_three(report.accuracy)}"
     names = [r.name for r in report.rows]
-    matrix = [
-        (f"truth {name}", *(f"{v:,}" for v in row)) for name, row in zip(names, report.matrix, strict=True)
-    ]
+    matrix = [(f"truth {name}", *(f"{v:,}" for v in row)) for name, row in zip(names, report.matrix, strict=True)]
     return (
         f"<h3>{escape(title)}</h3>"
         + _table(("class", "precision", "recall", "F1", "support (cases)"), rows, {1, 2, 3, 4})
@@ -170,9 +162,7 @@ def _subgroups(audit: Audit) -> str:
     ]  # fmt: skip
     return (
         "<h2>Subgroups</h2><details><summary>Every subgroup</summary>"
-        + _table(
-            ("level", "by", "group", "metric", "value (95 % interval)", "positives/cases", ""), rows, {4, 5}
-        )
+        + _table(("level", "by", "group", "metric", "value (95 % interval)", "positives/cases", ""), rows, {4, 5})
         + "</details><h3>Do they differ?</h3><p class='muted'>Wald test over patients that all known groups are alike; no correction for "
         "the number of tests, so expect 1 in 20 below 0.05 by chance.</p>"
         + _table(("level", "by", "metric", "chi-squared", "degrees of freedom", "p"), tests, {3, 4, 5})
@@ -211,7 +201,7 @@ def _gallery(gallery: Gallery, audit: Audit, out: Path) -> str:
 
 
 def _card(card: Card, audit: Audit, out: Path) -> str:
-    from mammoscan.audit.report import report_of  # noqa: PLC0415 - report writes this page
+    from mammoscan.audit.report import report_of
 
     picture = f"<div class='none'>{escape(card.missing)}</div>"
     if card.picture is not None:

@@ -87,9 +87,7 @@ def delong(truth: NDArray[np.bool_], scores: Floats, groups: NDArray[np.intp] | 
     if groups is None:
         covariance = _covariance(placements_p) / m + _covariance(placements_n) / n
         return Delong(areas, covariance)
-    return Delong(
-        areas, _clustered(truth, placements_p - areas[:, None], placements_n - areas[:, None], groups)
-    )
+    return Delong(areas, _clustered(truth, placements_p - areas[:, None], placements_n - areas[:, None], groups))
 
 
 def _covariance(rows: Floats) -> Floats:
@@ -130,9 +128,7 @@ def auc_influence(truth: NDArray[np.bool_], scores: Floats) -> Floats:
     return out
 
 
-def normal_interval(
-    value: float, error: float, method: str, level: float = LEVEL, *, clip: bool = True
-) -> Interval:
+def normal_interval(value: float, error: float, method: str, level: float = LEVEL, *, clip: bool = True) -> Interval:
     """Value +- z x error, cut to 0 to 1 where ``clip``."""
     half = float(quantile(level) * error)
     value = float(value)

@@ -277,9 +277,7 @@ def read_class(text: str) -> tuple[bool, str]:
         return True, "malignant"
     if value in NEGATIVE:
         return False, "benign" if value in BENIGN else "normal" if value in NORMAL else ""
-    raise ValueError(
-        f"label {text!r} is none of malignant, benign, normal, positive, negative, 1, 0, yes, no"
-    )
+    raise ValueError(f"label {text!r} is none of malignant, benign, normal, positive, negative, 1, 0, yes, no")
 
 
 def _number(cells: Mapping[str, str], name: str) -> float | None:

@@ -57,9 +57,7 @@ class Mark:
 
 def circle(x: float, y: float, radius: float) -> Lesion:
     """A lesion given as centre and radius in pixels (> 0)."""
-    return Lesion(
-        (x, y), (x - radius, y - radius, x + radius, y + radius), float(np.pi * radius**2), radius=radius
-    )
+    return Lesion((x, y), (x - radius, y - radius, x + radius, y + radius), float(np.pi * radius**2), radius=radius)
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> Lesion:

@@ -86,9 +86,7 @@ def join(labels: Labels, results: Results) -> Joined:
             )
         for image in found:
             if image.id in taken:
-                raise LabelError(
-                    f"result {image.id!r} fits two labels (row {label.rows[0]})", path=results.source
-                )
+                raise LabelError(f"result {image.id!r} fits two labels (row {label.rows[0]})", path=results.source)
             taken.add(image.id)
             pairs.append(Pair(image, label))
     rest = tuple(image for image in results.images if image.id not in taken)

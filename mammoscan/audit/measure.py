@@ -119,9 +119,7 @@ def measure_level(cases: Cases, thresholds: Sequence[Threshold], settings: Setti
         for name in values:
             wilson_interval = wilson(*ratios[name], level=settings.level) if name in ratios else None
             measures.append(
-                make.measure(
-                    name, float(values[name][0]), spread[name], other=wilson_interval, threshold=threshold
-                )
+                make.measure(name, float(values[name][0]), spread[name], other=wilson_interval, threshold=threshold)
             )
     return LevelAudit(cases, tuple(measures), every, tables)
 
@@ -253,18 +251,11 @@ class _Maker:
             note = "threshold chosen on these same cases: optimistic"
         if not np.isfinite(interval.lower):
             interval, other = (other or interval), None
-        elif (
-            other is not None
-            and other.method == "wilson"
-            and (self.independent or interval.lower == interval.upper)
-        ):
+        elif other is not None and other.method == "wilson" and (self.independent or interval.lower == interval.upper):
             # The bootstrap of 0 of n or n of n has no width; Wilson's interval has.
             interval, other = other, interval
         if not refused and interval.lower == interval.upper:
-            note = (
-                f"{note}; " * bool(note)
-                + "the interval has no width: all replicates agree, which is not certainty"
-            )
+            note = f"{note}; " * bool(note) + "the interval has no width: all replicates agree, which is not certainty"
         if used < len(repeats):
             note = f"{note}; " * bool(note) + f"{used} of {len(repeats)} replicates defined"
         if refused:
@@ -278,9 +269,7 @@ class _Maker:
         result = delong(self.cases.truth, self.cases.scores, groups)
         variance = float(result.covariance[0, 0])
         method = "DeLong" if groups is None else "DeLong, clustered by patient (Obuchowski)"
-        return normal_interval(
-            float(result.auc[0]), float(np.sqrt(max(variance, 0.0))), method, self.settings.level
-        )
+        return normal_interval(float(result.auc[0]), float(np.sqrt(max(variance, 0.0))), method, self.settings.level)
 
     def calibration_fits(self) -> list[Measure]:
         out = []

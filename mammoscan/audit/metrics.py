@@ -43,13 +43,9 @@ METRICS: dict[str, Metric] = {
         "PN",
         needs_threshold=False,
     ),
-    "pr_auc": Metric(
-        "area under the precision-recall curve (average precision)", "0 to 1", "P", needs_threshold=False
-    ),
+    "pr_auc": Metric("area under the precision-recall curve (average precision)", "0 to 1", "P", needs_threshold=False),
     "brier": Metric("Brier score", "0 to 1", "", needs_threshold=False, higher_is_better=False),
-    "calibration_slope": Metric(
-        "calibration slope", "log odds per log odds, ideal 1", "PN", needs_threshold=False
-    ),
+    "calibration_slope": Metric("calibration slope", "log odds per log odds, ideal 1", "PN", needs_threshold=False),
     "calibration_intercept": Metric(
         "calibration intercept (slope held at 1)", "log odds, ideal 0", "PN", needs_threshold=False
     ),
@@ -60,18 +56,14 @@ METRICS: dict[str, Metric] = {
         needs_threshold=False,
         higher_is_better=False,
     ),
-    "sensitivity": Metric(
-        "sensitivity (recall), TP/(TP+FN)", "proportion of positives", "P", proportion=True
-    ),
+    "sensitivity": Metric("sensitivity (recall), TP/(TP+FN)", "proportion of positives", "P", proportion=True),
     "specificity": Metric("specificity, TN/(TN+FP)", "proportion of negatives", "N", proportion=True),
     "precision": Metric(
         "precision (positive predictive value), TP/(TP+FP)", "proportion of flagged", "", proportion=True
     ),
     "npv": Metric("negative predictive value, TN/(TN+FN)", "proportion of unflagged", "", proportion=True),
     "accuracy": Metric("accuracy, (TP+TN)/all", "proportion of cases", "", proportion=True),
-    "error_rate": Metric(
-        "error rate, (FP+FN)/all", "proportion of cases", "", proportion=True, higher_is_better=False
-    ),
+    "error_rate": Metric("error rate, (FP+FN)/all", "proportion of cases", "", proportion=True, higher_is_better=False),
     "f1": Metric("F1 score", "0 to 1", "P"),
     "balanced_accuracy": Metric("balanced accuracy", "0 to 1", "PN"),
     "mcc": Metric("Matthews correlation coefficient", "-1 to 1", "PN"),
@@ -79,15 +71,9 @@ METRICS: dict[str, Metric] = {
         "recall rate (share flagged)", "proportion of cases", "", proportion=True, higher_is_better=False
     ),
     "cancers_per_1000": Metric("cancers found per 1,000", "per 1,000 cases of these", "P"),
-    "ppv_at_prevalence": Metric(
-        "positive predictive value at the given prevalence", "proportion of flagged", "PN"
-    ),
-    "npv_at_prevalence": Metric(
-        "negative predictive value at the given prevalence", "proportion of unflagged", "PN"
-    ),
-    "net_benefit": Metric(
-        "net benefit, the threshold read as a probability", "true positives per case", "PN"
-    ),
+    "ppv_at_prevalence": Metric("positive predictive value at the given prevalence", "proportion of flagged", "PN"),
+    "npv_at_prevalence": Metric("negative predictive value at the given prevalence", "proportion of unflagged", "PN"),
+    "net_benefit": Metric("net benefit, the threshold read as a probability", "true positives per case", "PN"),
 }
 ALIASES = {
     "recall": "sensitivity",
@@ -101,9 +87,7 @@ ALIASES = {
 def ratio(numerator: Any, denominator: Any) -> Any:
     """Divide; nan where the denominator is zero."""
     top, bottom = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
-    out = np.divide(
-        top, bottom, out=np.full(np.broadcast_shapes(top.shape, bottom.shape), np.nan), where=bottom != 0
-    )
+    out = np.divide(top, bottom, out=np.full(np.broadcast_shapes(top.shape, bottom.shape), np.nan), where=bottom != 0)
     return out if out.ndim else float(out)
 
 
@@ -196,9 +180,7 @@ def class_report(matrix: NDArray[np.int64], names: Sequence[str]) -> ClassReport
     right, support, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     columns = (ratio(right, predicted), ratio(right, support), ratio(2 * right, support + predicted))
     total = int(support.sum())
-    rows = tuple(
-        _class_row(name, [float(c[i]) for c in columns], int(support[i])) for i, name in enumerate(names)
-    )
+    rows = tuple(_class_row(name, [float(c[i]) for c in columns], int(support[i])) for i, name in enumerate(names))
     macro = _class_row("macro average", [float(c.mean()) for c in columns], total)
     weighted = _class_row(
         "weighted average", [float(ratio((c * support)[support > 0].sum(), total)) for c in columns], total

@@ -150,9 +150,7 @@ def _metrics(audit: Audit) -> list[Any]:
         for threshold in ("", *(t.name for t in level.thresholds)):
             where = f", {threshold}" if threshold else ", over all thresholds"
             title = f"{level.cases.level.capitalize()} level{where}: {n:,} cases, {positives:,} positive"
-            rows = [
-                (m.label, words.number(m), m.unit) for m in level.measures if m.threshold_name == threshold
-            ]
+            rows = [(m.label, words.number(m), m.unit) for m in level.measures if m.threshold_name == threshold]
             grid = _grid(("metric", "value (95 % interval)", "unit"), rows, (46, 34, 26))
             out += [Spacer(1, 3 * mm), KeepTogether([_text(title, 9, bold=True, after=3), grid])]
     if audit.froc:
@@ -179,9 +177,7 @@ def _subgroups(audit: Audit) -> list[Any]:
         value = f"not given ({g.refused})" if g.value is None else f"{g.value:.3f}"
         if g.value is not None and g.interval:
             value += f" ({g.interval.lower:.3f} to {g.interval.upper:.3f})"
-        rows.append(
-            (labels[g.factor], g.group, g.metric, value, f"{g.positives}/{g.n}{' small' if g.small else ''}")
-        )
+        rows.append((labels[g.factor], g.group, g.metric, value, f"{g.positives}/{g.n}{' small' if g.small else ''}"))
     tests = [
         (labels[d.factor], d.metric, f"{d.statistic:.2f}", str(d.freedom), f"{d.p:.3g}")
         for d in audit.differences
@@ -189,12 +185,8 @@ def _subgroups(audit: Audit) -> list[Any]:
     ]
     out: list[Any] = [
         Spacer(1, 5 * mm),
-        _text(
-            f"Subgroups ({audit.primary.cases.level} level; others in metrics.json)", 11, bold=True, after=3
-        ),
-        _grid(
-            ("by", "group", "metric", "value (95 % interval)", "positives/cases"), rows, (22, 22, 18, 36, 18)
-        ),
+        _text(f"Subgroups ({audit.primary.cases.level} level; others in metrics.json)", 11, bold=True, after=3),
+        _grid(("by", "group", "metric", "value (95 % interval)", "positives/cases"), rows, (22, 22, 18, 36, 18)),
     ]
     if tests:
         out += [

@@ -171,9 +171,7 @@ def _level(level: Any) -> dict[str, object]:
         "cases": len(cases.truth),
         "positives": int(cases.truth.sum()),
         "notes": list(cases.notes),
-        "tables": {
-            name: dict(zip(("tp", "fp", "fn", "tn"), t, strict=True)) for name, t in level.tables.items()
-        },
+        "tables": {name: dict(zip(("tp", "fp", "fn", "tn"), t, strict=True)) for name, t in level.tables.items()},
         # What threshold would give a sensitivity: read off these cases, so optimistic for new ones.
         "threshold_for_sensitivity": {
             f"{s:g}": threshold_for_sensitivity(ranking, s) for s in (0.8, 0.85, 0.9, 0.95, 0.98, 1.0)

@@ -135,14 +135,10 @@ def _read_run(folder: Path) -> Results:
 
 
 def _read_foreign(path: Path, chosen: Mapping[str, str]) -> Results:
-    return Results(
-        path.stem, path, _read_images(path, chosen, {}), (), {}, has_marks=False, archive=None, model=""
-    )
+    return Results(path.stem, path, _read_images(path, chosen, {}), (), {}, has_marks=False, archive=None, model="")
 
 
-def _read_images(
-    path: Path, chosen: Mapping[str, str], marks: Mapping[str, list[Mark]]
-) -> tuple[ImageResult, ...]:
+def _read_images(path: Path, chosen: Mapping[str, str], marks: Mapping[str, list[Mark]]) -> tuple[ImageResult, ...]:
     headings, rows = read_csv(path)
     known = dict(IMAGE_COLUMNS)
     columns = find_columns(headings, known, {k: v for k, v in chosen.items() if k in known}, path)
@@ -288,9 +284,7 @@ def _first(data: Any, *routes: tuple[str, ...]) -> Any:
         value = data
         for step in route:
             value = value.get(step) if isinstance(value, Mapping) else None
-        if value is not None and not (
-            len(route) == 1 and isinstance(value, Mapping) and route[0] == "threshold"
-        ):
+        if value is not None and not (len(route) == 1 and isinstance(value, Mapping) and route[0] == "threshold"):
             return value
     return None
 

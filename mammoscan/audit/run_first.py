@@ -15,9 +15,9 @@ def results_of(path: Path, out: Path, *, quiet: bool) -> Path:
     if path.is_file() or is_run_folder(path):
         return path
     # Imported here: auditing existing results needs no network and no decoders.
-    from mammoscan import pipeline  # noqa: PLC0415
-    from mammoscan.config import RunConfig  # noqa: PLC0415
-    from mammoscan.console import Console  # noqa: PLC0415
+    from mammoscan import pipeline
+    from mammoscan.config import RunConfig
+    from mammoscan.console import Console
 
     pipeline.run(RunConfig(archive=path, out=out / "run", quiet=quiet), Console(quiet=quiet))
     return out / "run"

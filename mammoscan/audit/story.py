@@ -159,9 +159,7 @@ def audit(config: AuditConfig) -> Audit:
     comparisons: tuple[Comparison, ...] = ()
     if baseline is not None:
         other = join(labels, baseline)
-        comparisons = tuple(
-            _compare(c, build(other, c.level), thresholds) for c in cases if c.level != "region"
-        )
+        comparisons = tuple(_compare(c, build(other, c.level), thresholds) for c in cases if c.level != "region")
     found = Audit(
         config=config,
         joined=joined,
@@ -308,9 +306,7 @@ def judge(bar: Bar, found: Audit) -> Verdict:
         value = edge if edge is not None and np.isfinite(edge) else None
     if value is None:
         return Verdict(bar, level, None, met=False)
-    return Verdict(
-        bar, level, float(value), met=bool(value >= bar.least if better_high else value <= bar.least)
-    )
+    return Verdict(bar, level, float(value), met=bool(value >= bar.least if better_high else value <= bar.least))
 
 
 def as_mapping(settings: Settings) -> Mapping[str, object]:

@@ -95,9 +95,7 @@ FACTORS = (
     Factor("laterality", "side", lambda p: p.image.laterality or UNKNOWN, ("region", "image", "breast")),
     Factor("manufacturer", "manufacturer", lambda p: p.image.manufacturer or UNKNOWN, _EVERY),
     Factor("year", "year of the study", lambda p: p.image.year or UNKNOWN, _EVERY),
-    Factor(
-        "lesion_kind", "kind of lesion", lambda p: p.label.lesion_kind or UNKNOWN, _EVERY, positives_only=True
-    ),
+    Factor("lesion_kind", "kind of lesion", lambda p: p.label.lesion_kind or UNKNOWN, _EVERY, positives_only=True),
     Factor("size", "size of the lesion", _size_band, _EVERY, positives_only=True),
 )
 
@@ -115,10 +113,7 @@ def subgroups(
         if cases.level not in factor.levels:
             continue
         values = np.array(
-            [
-                _value(factor, members, positive=t)
-                for members, t in zip(cases.members, cases.truth, strict=True)
-            ]
+            [_value(factor, members, positive=t) for members, t in zip(cases.members, cases.truth, strict=True)]
         )
         names = [str(n) for n in np.unique(values) if n]
         if not names or names == [UNKNOWN]:

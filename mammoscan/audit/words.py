@@ -47,15 +47,11 @@ def summary(audit: Audit) -> tuple[str, ...]:
     level = audit.primary
     units = UNITS[level.cases.level]
     n, positives = len(level.cases.truth), int(level.cases.truth.sum())
-    out = [
-        f"{n:,} {units} were held against your labels: {positives:,} with cancer and {n - positives:,} without."
-    ]
+    out = [f"{n:,} {units} were held against your labels: {positives:,} with cancer and {n - positives:,} without."]
     auc = find(level, "auc")
     if auc.value is not None:
         span = (
-            f" (95 % interval {100 * auc.interval.lower:.0f} to {100 * auc.interval.upper:.0f})"
-            if auc.interval
-            else ""
+            f" (95 % interval {100 * auc.interval.lower:.0f} to {100 * auc.interval.upper:.0f})" if auc.interval else ""
         )
         out.append(
             f"Shown one of the {units} with cancer and one without, the system gave the higher score to the one with cancer "
@@ -89,9 +85,7 @@ def summary(audit: Audit) -> tuple[str, ...]:
     )
     if audit.froc:
         one = next(m for m in audit.froc if m.metric == "froc_sensitivity_at_1")
-        out.append(
-            f"With at most one false mark per image, {percent(one)} of the located cancers were marked."
-        )
+        out.append(f"With at most one false mark per image, {percent(one)} of the located cancers were marked.")
     lost, rest = len(audit.joined.unmatched_labels), len(audit.joined.unmatched_results)
     if lost or rest:
         out.append(
@@ -106,9 +100,7 @@ def summary(audit: Audit) -> tuple[str, ...]:
 def caveats(audit: Audit) -> tuple[str, ...]:
     """What to keep in mind."""
     notes = [
-        note
-        for level in audit.levels
-        for note in (f"{level.cases.level} level: {text}" for text in level.cases.notes)
+        note for level in audit.levels for note in (f"{level.cases.level} level: {text}" for text in level.cases.notes)
     ]
     if audit.region_note:
         notes.append(f"region level: {audit.region_note}")

@@ -16,29 +16,68 @@ def _columns(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> t
 
 @click.command("audit")
 @click.argument("results", type=click.Path(exists=True, path_type=Path))
-@click.option("--labels", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Ground truth: a CSV file with a heading row.")
+@click.option(
+    "--labels",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Ground truth: a CSV file with a heading row.",
+)
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the audit.")
-@click.option("--column", "columns", multiple=True, callback=_columns, metavar="NAME=HEADING",
-              help="Heading of a column of the labels, or of a table of scores with results.NAME=HEADING; repeatable.")
-@click.option("--level", "levels", multiple=True, type=click.Choice(["region", "image", "breast", "patient", "study"]),
-              help="Levels to report; default all that the labels allow.")
-@click.option("--threshold", "thresholds", multiple=True, type=float, help="Further thresholds on the score; repeatable.")
-@click.option("--sensitivity", "sensitivities", multiple=True, type=click.FloatRange(0, 1, min_open=True),
-              help="Also report at the threshold that gives this sensitivity on these cases; repeatable.")
-@click.option("--prevalence", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.006, show_default=True,
-              help="Share with cancer for the predictive values at a prevalence.")
-@click.option("--baseline", type=click.Path(exists=True, path_type=Path), default=None,
-              help="Other results on the same cases, to compare with.")
-@click.option("--fail-under", multiple=True, metavar="[LEVEL.]METRIC[@THRESHOLD][.lower]=VALUE",
-              help="Exit with status 5 unless the metric (or its lower limit) reaches VALUE; repeatable. "
-              "Metrics where less is better must not exceed it.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    callback=_columns,
+    metavar="NAME=HEADING",
+    help="Heading of a column of the labels, or of a table of scores with results.NAME=HEADING; repeatable.",
+)
+@click.option(
+    "--level",
+    "levels",
+    multiple=True,
+    type=click.Choice(["region", "image", "breast", "patient", "study"]),
+    help="Levels to report; default all that the labels allow.",
+)
+@click.option(
+    "--threshold", "thresholds", multiple=True, type=float, help="Further thresholds on the score; repeatable."
+)
+@click.option(
+    "--sensitivity",
+    "sensitivities",
+    multiple=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Also report at the threshold that gives this sensitivity on these cases; repeatable.",
+)
+@click.option(
+    "--prevalence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.006,
+    show_default=True,
+    help="Share with cancer for the predictive values at a prevalence.",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(exists=True, path_type=Path),
+    default=None,
+    help="Other results on the same cases, to compare with.",
+)
+@click.option(
+    "--fail-under",
+    multiple=True,
+    metavar="[LEVEL.]METRIC[@THRESHOLD][.lower]=VALUE",
+    help="Exit with status 5 unless the metric (or its lower limit) reaches VALUE; repeatable. "
+    "Metrics where less is better must not exceed it.",
+)
 @click.option("--replicates", type=click.IntRange(100), default=2000, show_default=True, help="Bootstrap replicates.")
 @click.option("--seed", type=click.IntRange(0), default=20240, show_default=True, help="Seed of the bootstrap.")
-@click.option("--archive", type=click.Path(exists=True, file_okay=False, path_type=Path), default=None,
-              help="Archive with the images, for the pictures; default the one that the run names.")
+@click.option(
+    "--archive",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=None,
+    help="Archive with the images, for the pictures; default the one that the run names.",
+)
 @click.option("--quiet", is_flag=True, help="Say nothing unless something is wrong.")
-def audit_command(  # noqa: PLR0917 - one parameter an option
+def audit_command(
     results: Path, labels: Path, out: Path, columns: tuple[tuple[str, str], ...], levels: tuple[str, ...],
     thresholds: tuple[float, ...], sensitivities: tuple[float, ...], prevalence: float, baseline: Path | None,
     fail_under: tuple[str, ...], replicates: int, seed: int, archive: Path | None, *, quiet: bool,

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=20260101, show_default=True, help="Seed of the synthetic images.")
 @click.option("--write-only", is_flag=True, help="Write the archive and its labels, do not run.")
 @run_options
-def demo_command(
-    out: Path, seed: int, write_only: bool, configure: Callable[[Path, Path], RunConfig]
-) -> None:
+def demo_command(out: Path, seed: int, write_only: bool, configure: Callable[[Path, Path], RunConfig]) -> None:
     """Write synthetic example studies to OUT/archive, their truth to OUT/labels.csv, results to OUT/reports.
 
     The archive holds files on purpose that must be skipped or fail, so the run ends with status 1

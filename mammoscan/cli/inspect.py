@@ -15,10 +15,18 @@ if TYPE_CHECKING:
 
 @click.command("inspect")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), default=None,
-              help="Write the four pictures to this PNG file.")
-@click.option("--model", type=click.Path(path_type=Path), default=None,
-              help="Folder of a trained model; the bundled one by default.")
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Write the four pictures to this PNG file.",
+)
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder of a trained model; the bundled one by default.",
+)
 @analysis_options
 def inspect_command(file: Path, picture: Path | None, model: Path | None, analysis: AnalysisConfig) -> None:
     """Show FILE's header facts, what the rules decide, its findings and the four pictures.

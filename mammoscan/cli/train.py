@@ -12,15 +12,28 @@ SOURCES = ("mias", "cbis-mass", "cesm", "rsna")
 
 @click.command("train")
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
-              help="Folder for checkpoints, metrics and the trained model.")
-@click.option("--start", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="ImageNet weights of the Keras ResNet50, stem to conv4 (.npz, arrays named layer/index).")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for checkpoints, metrics and the trained model.",
+)
+@click.option(
+    "--start",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="ImageNet weights of the Keras ResNet50, stem to conv4 (.npz, arrays named layer/index).",
+)
 @click.option("--seed", type=int, default=20261124, show_default=True)
 @click.option("--epochs", type=click.IntRange(1), default=6, show_default=True, help="Epochs of conv5 and the heads.")
 @click.option("--fine-epochs", type=click.IntRange(0), default=1, show_default=True, help="Epochs of all layers.")
-@click.option("--rsna-films", type=click.IntRange(0), default=400, show_default=True,
-              help="Normal screening films to draw from the RSNA folder.")
+@click.option(
+    "--rsna-films",
+    type=click.IntRange(0),
+    default=400,
+    show_default=True,
+    help="Normal screening films to draw from the RSNA folder.",
+)
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Processes that cut crops.")
 def train_command(
     data: Path, out: Path, start: Path, seed: int, epochs: int, fine_epochs: int, rsna_films: int, jobs: int

@@ -10,8 +10,8 @@ import joblib
 import numpy as np
 
 from mammoscan import crops, preprocess, segment
-from mammoscan.domain import DensityReading, DensitySource, Laterality
 from mammoscan.domain import Density as _Density
+from mammoscan.domain import DensityReading, DensitySource, Laterality
 from mammoscan.errors import InputError
 from mammoscan.findings import overlap
 from mammoscan.model.classify import CLASSES, clinical_inputs

@@ -91,11 +91,7 @@ def small_cnn(side: int) -> Any:
 
 def weights_of(model: Any) -> dict[str, NDArray[Any]]:
     """All weights as arrays named ``layer/index``."""
-    return {
-        f"{layer.name}/{index}": value
-        for layer in model.layers
-        for index, value in enumerate(layer.get_weights())
-    }
+    return {f"{layer.name}/{index}": value for layer in model.layers for index, value in enumerate(layer.get_weights())}
 
 
 def compact(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -103,7 +99,9 @@ def compact(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {name: value.astype(np.float16 if value.ndim > 1 else np.float32) for name, value in arrays.items()}
 
 
-def set_weights(model: Any, arrays: Mapping[str, NDArray[Any]], *, partly: bool = False, path: Path | None = None) -> None:
+def set_weights(
+    model: Any, arrays: Mapping[str, NDArray[Any]], *, partly: bool = False, path: Path | None = None
+) -> None:
     """Set weights by layer name; with ``partly`` layers that the file does not hold keep theirs.
 
     Raises
@@ -119,8 +117,12 @@ def set_weights(model: Any, arrays: Mapping[str, NDArray[Any]], *, partly: bool 
         if not all(name in arrays for name in names):
             if partly:
                 continue
-            raise ModelError(f"the weights of layer {layer.name} are missing", path=path, remedy="use the model's own files")
+            raise ModelError(
+                f"the weights of layer {layer.name} are missing", path=path, remedy="use the model's own files"
+            )
         values = [np.asarray(arrays[name], dtype=np.float32) for name in names]
         if [v.shape for v in values] != [o.shape for o in own]:
-            raise ModelError(f"the weights of layer {layer.name} have another shape", path=path, remedy="use the model's own files")
+            raise ModelError(
+                f"the weights of layer {layer.name} have another shape", path=path, remedy="use the model's own files"
+            )
         layer.set_weights(values)

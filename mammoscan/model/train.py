@@ -194,9 +194,7 @@ def train(films: list[Film], start: dict[str, NDArray[Any]], out: Path, config: 
     held = np.flatnonzero(part == TEST_FOLD)
     p_test = predict(full, examples, held)
     np.savez(out / "weights.npz", **network.compact(network.weights_of(full)))
-    np.savez(
-        out / "predictions.npz", validation=validation, p_validation=p, test=held, p_test=p_test, part=part
-    )
+    np.savez(out / "predictions.npz", validation=validation, p_validation=p, test=held, p_test=p_test, part=part)
     result = {"curve": curve, "kept": "all layers" if score >= best else "conv5 and heads"}
     result.update(evaluation(examples.rows(validation), p, examples.rows(held), p_test))
     (out / "metrics.json").write_text(json.dumps(result, indent=1))

@@ -73,9 +73,7 @@ def _outline(picture: NDArray[np.uint8], finding: Finding, scale: float, colour:
     cv2.polylines(picture, [points], True, colour, width, cv2.LINE_AA, shift=4)
 
 
-def _label(
-    picture: NDArray[np.uint8], text: str, finding: Finding, scale: float, colour: tuple[int, int, int]
-) -> None:
+def _label(picture: NDArray[np.uint8], text: str, finding: Finding, scale: float, colour: tuple[int, int, int]) -> None:
     size = max(picture.shape) / 1400
     (w, h), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
     x = int(np.clip(finding.region.box[2] * scale + 3, 0, picture.shape[1] - w - 2))

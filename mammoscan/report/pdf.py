@@ -39,7 +39,12 @@ if TYPE_CHECKING:
 MARGIN = 15 * mm
 WIDTH = A4[0] - 2 * MARGIN
 JPEG_QUALITY = 82
-_SIDES = {Laterality.LEFT: "left", Laterality.RIGHT: "right", Laterality.BOTH: "both", Laterality.UNKNOWN: "side unknown"}
+_SIDES = {
+    Laterality.LEFT: "left",
+    Laterality.RIGHT: "right",
+    Laterality.BOTH: "both",
+    Laterality.UNKNOWN: "side unknown",
+}
 _BODY = ParagraphStyle("body", fontName=fonts.PLAIN, fontSize=8.5, leading=11)
 _SMALL = ParagraphStyle("small", parent=_BODY, fontSize=7, leading=9)
 _HEAD = ParagraphStyle("head", parent=_BODY, fontName=fonts.BOLD, fontSize=11, leading=15, spaceBefore=6, spaceAfter=3)
@@ -86,7 +91,7 @@ def _numbered(result: StudyResult) -> type[Canvas]:
             super().__init__(*args, **options)
             self.pages: list[dict[str, Any]] = []
 
-        def showPage(self) -> None:  # noqa: N802 - reportlab's name
+        def showPage(self) -> None:
             self.pages.append(dict(self.__dict__))
             self._startPage()
 
@@ -166,9 +171,14 @@ def _first_page(result: StudyResult, context: ReportContext) -> list[Flowable]:
 def _result(result: StudyResult, context: ReportContext) -> list[Flowable]:
     if result.malignancy is None:
         return [Paragraph("No image of this study could be analysed: nothing is said about it.", _BODY)]
-    rows = [("", "highest malignancy score (0 to 1)", f"operating point {context.threshold:.3f} ({context.threshold_name})")]
+    rows = [
+        ("", "highest malignancy score (0 to 1)", f"operating point {context.threshold:.3f} ({context.threshold_name})")
+    ]
     for name, score in (
-        *((f"{_SIDES[b.laterality]} breast, {b.images} image{'s' * (b.images > 1)}", b.malignancy) for b in result.breasts),
+        *(
+            (f"{_SIDES[b.laterality]} breast, {b.images} image{'s' * (b.images > 1)}", b.malignancy)
+            for b in result.breasts
+        ),
         ("study", result.malignancy),
     ):
         rows.append((name, f"<b>{score:.3f}</b>", "at or above" if score >= context.threshold else "below"))
@@ -202,7 +212,9 @@ def _images_table(result: StudyResult, context: ReportContext) -> Table:
 
 def _image_page(p: Prediction, context: ReportContext) -> list[Flowable]:
     h = p.header
-    spacing = f"{h.spacing.column_mm:.4g} x {h.spacing.row_mm:.4g} mm ({h.spacing.source.value})" if h.spacing else "unknown"
+    spacing = (
+        f"{h.spacing.column_mm:.4g} x {h.spacing.row_mm:.4g} mm ({h.spacing.source.value})" if h.spacing else "unknown"
+    )
     area = p.image_features.breast_area_mm2
     facts = (
         f"<b>Density</b> {density(p)}; dense tissue {p.image_features.percent_density:.0f} % (estimated from the pixels)",
@@ -229,7 +241,9 @@ def _image_page(p: Prediction, context: ReportContext) -> list[Flowable]:
 
 
 def _findings_table(found: tuple[Finding, ...]) -> Table:
-    rows = [("no.", "kind", "centre x, y (px)", "area (mm²)", "normal / benign / malignant", "score", "tracking identifier")]
+    rows = [
+        ("no.", "kind", "centre x, y (px)", "area (mm²)", "normal / benign / malignant", "score", "tracking identifier")
+    ]
     for f in found:
         area = f"{f.region.area_mm2:.0f}" if f.region.area_mm2 is not None else "unknown"
         kind = f.region.kind.value + (f" ({f.region.spots} spots)" if f.region.spots else "")
@@ -296,7 +310,10 @@ def day(text: str) -> str:
 
 def _table(rows: list[tuple[str, ...]], widths: tuple[float, ...], *, head: bool = True) -> Table:
     cells = [
-        [Paragraph(f"<b>{c}</b>" if (head and i == 0) or (not head and j == 0) else c, _SMALL) for j, c in enumerate(row)]
+        [
+            Paragraph(f"<b>{c}</b>" if (head and i == 0) or (not head and j == 0) else c, _SMALL)
+            for j, c in enumerate(row)
+        ]
         for i, row in enumerate(rows)
     ]
     table = Table(cells, colWidths=widths, repeatRows=1 if head else 0, hAlign="LEFT")

@@ -24,8 +24,8 @@ from mammoscan.report.sr_common import (
     headers_of,
     image,
     num,
-    sct,
     scoord,
+    sct,
     text,
     time,
     to_bytes,
@@ -88,9 +88,7 @@ def _language() -> Dataset:
     )
     return add(
         item,
-        code(
-            dcm("121046", "Country of Language"), Code("US", "ISO3166_1", "United States"), "HAS CONCEPT MOD"
-        ),
+        code(dcm("121046", "Country of Language"), Code("US", "ISO3166_1", "United States"), "HAS CONCEPT MOD"),
     )
 
 
@@ -127,9 +125,7 @@ def _library_entry(header: Header) -> Dataset:
     return item
 
 
-def _summary(
-    result: StudyResult, context: ReportContext, paths: list[tuple[int, ...]], *, failed: bool
-) -> Dataset:
+def _summary(result: StudyResult, context: ReportContext, paths: list[tuple[int, ...]], *, failed: bool) -> Dataset:
     shown = any(f.above_threshold for p in result.images for f in p.findings)
     if not result.images:
         value = dcm("111245", "No algorithms succeeded; without findings")

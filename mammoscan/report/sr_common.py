@@ -37,8 +37,27 @@ NO_UNIT = Code("1", "UCUM", "no units")
 MM2 = Code("mm2", "UCUM", "Square millimeter")
 
 __all__ = [
-    "MANUFACTURER", "MM2", "NO_UNIT", "PERCENT", "add", "algorithm", "by_reference", "code", "container", "date",
-    "dcm", "document", "headers_of", "image", "num", "sct", "scoord", "text", "time", "to_bytes", "uidref",
+    "MANUFACTURER",
+    "MM2",
+    "NO_UNIT",
+    "PERCENT",
+    "add",
+    "algorithm",
+    "by_reference",
+    "code",
+    "container",
+    "date",
+    "dcm",
+    "document",
+    "headers_of",
+    "image",
+    "num",
+    "scoord",
+    "sct",
+    "text",
+    "time",
+    "to_bytes",
+    "uidref",
 ]  # fmt: skip
 
 
@@ -230,9 +249,7 @@ _TEXT = {"SH", "LO", "ST", "LT", "UC", "UT", "PN"}
 
 def character_set(ds: Dataset) -> str:
     """The narrowest SpecificCharacterSet that holds every text of a data set; '' for plain ASCII."""
-    everything = "".join(
-        str(element.value) for element in ds.iterall() if element.VR in _TEXT and element.value
-    )
+    everything = "".join(str(element.value) for element in ds.iterall() if element.VR in _TEXT and element.value)
     for name, codec in _CHARACTER_SETS:
         try:
             everything.encode(codec)

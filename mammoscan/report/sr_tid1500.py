@@ -120,13 +120,9 @@ def _nothing(result: StudyResult, context: ReportContext) -> MeasurementsAndQual
         tracking_identifier=TrackingIdentifier(
             uid=uids.of_result("tid1500-outcome", result, context), identifier="outcome"
         ),
-        source_images=[
-            SourceImageForMeasurementGroup(h.sop_class_uid, h.sop_instance_uid) for h in headers_of(result)
-        ],
+        source_images=[SourceImageForMeasurementGroup(h.sop_class_uid, h.sop_instance_uid) for h in headers_of(result)],
         algorithm_id=AlgorithmIdentification(name=context.model.name, version=version(context)),
-        qualitative_evaluations=[
-            QualitativeEvaluation(dcm("111017", "CAD Processing and Findings Summary"), outcome)
-        ],
+        qualitative_evaluations=[QualitativeEvaluation(dcm("111017", "CAD Processing and Findings Summary"), outcome)],
     )
 
 
@@ -140,9 +136,7 @@ def _source(header: Header, result: StudyResult) -> Dataset:
     return ds
 
 
-def _group(
-    finding: Finding, header: Header, context: ReportContext
-) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+def _group(finding: Finding, header: Header, context: ReportContext) -> PlanarROIMeasurementsAndQualitativeEvaluations:
     algorithm = AlgorithmIdentification(name=context.model.name, version=version(context))
     measurements = [
         Measurement(

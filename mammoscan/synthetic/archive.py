@@ -142,9 +142,7 @@ PLANS = (
     ),
     StudyPlan(
         "harbour/2025/03/11",
-        _subject(
-            4, "Demo^Olga", birth_date="19551130", age="069Y"
-        ),
+        _subject(4, "Demo^Olga", birth_date="19551130", age="069Y"),
         Vendor("Harbour Demo Systems", "Lantern 3", "HB7"),
         Shown(bits=12, window=((2048, 4096),), padding=0),
         RLELossless,
@@ -236,9 +234,7 @@ def write_demo(out: Path, *, seed: int = SEED, size: tuple[int, int] = SIZE) -> 
     return tuple(written)
 
 
-def study_images(
-    plan: StudyPlan, *, seed: int, size: tuple[int, int] = SIZE
-) -> list[tuple[str, FileDataset, Truth]]:
+def study_images(plan: StudyPlan, *, seed: int, size: tuple[int, int] = SIZE) -> list[tuple[str, FileDataset, Truth]]:
     """The images of one study: path below the archive, data set, truth."""
     out = []
     height, width = (round(s * plan.enlarge) for s in size)

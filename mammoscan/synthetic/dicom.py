@@ -143,9 +143,7 @@ def mammogram_dataset(
         ds.ConversionType = "DF"
     else:
         _acquisition(ds, processing=processing)
-    ds.ImageType = (
-        ["DERIVED", "SECONDARY"] if capture else ["ORIGINAL" if processing else "DERIVED", "PRIMARY"]
-    )
+    ds.ImageType = ["DERIVED", "SECONDARY"] if capture else ["ORIGINAL" if processing else "DERIVED", "PRIMARY"]
     ds.PatientOrientation = _orientation(laterality, view)
     if laterality in {Laterality.LEFT, Laterality.RIGHT, Laterality.BOTH}:
         ds.ImageLaterality = laterality.value
@@ -164,9 +162,7 @@ def mammogram_dataset(
     return ds
 
 
-def _base(
-    subject: Subject, sop_class: str, vendor: Vendor, series: int, instance: int, what: str
-) -> FileDataset:
+def _base(subject: Subject, sop_class: str, vendor: Vendor, series: int, instance: int, what: str) -> FileDataset:
     """Patient, study, series, equipment and SOP common modules."""
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
@@ -248,11 +244,7 @@ def set_pixels(ds: FileDataset, pixels: NDArray[Any], shown: Shown, transfer_syn
     ValueError
         Where the pixels do not fit their bits, or the syntax cannot be written.
     """
-    low, high = (
-        (-(1 << (shown.bits - 1)), (1 << (shown.bits - 1)) - 1)
-        if shown.signed
-        else (0, (1 << shown.bits) - 1)
-    )
+    low, high = (-(1 << (shown.bits - 1)), (1 << (shown.bits - 1)) - 1) if shown.signed else (0, (1 << shown.bits) - 1)
     if pixels.ndim != 2 or pixels.min() < low or pixels.max() > high:
         raise ValueError(f"pixels do not fit {shown.bits} bits")
     allocated = 8 if shown.bits <= 8 else 16

@@ -61,9 +61,7 @@ def spiculated_mass(radius_mm: float, dx: Plane, dy: Plane, rng: np.random.Gener
     rho, angle = np.hypot(dx, dy), np.arctan2(dy, dx)
     rim = np.full_like(rho, radius_mm)
     for order in range(2, 9):
-        rim += np.float32(radius_mm * rng.normal(0, 0.32 / order)) * np.cos(
-            order * angle + rng.uniform(0, 2 * np.pi)
-        )
+        rim += np.float32(radius_mm * rng.normal(0, 0.32 / order)) * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
     body = 1.0 / (1.0 + np.exp(np.clip((rho - 0.85 * rim) / (0.14 * radius_mm), -40, 40)))
     out = 0.26 * body
     for _ in range(int(rng.integers(18, 30))):

@@ -151,9 +151,7 @@ def dicomdir() -> FileDataset:
     return ds
 
 
-def _object(
-    sop_class: UID, modality: str, subject: Subject | None, image: FileDataset | None = None
-) -> FileDataset:
+def _object(sop_class: UID, modality: str, subject: Subject | None, image: FileDataset | None = None) -> FileDataset:
     """A new object for a subject, or in the study of an image."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = sop_class, ExplicitVRLittleEndian

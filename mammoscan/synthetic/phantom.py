@@ -133,9 +133,7 @@ def render(spec: Spec, seed: int) -> tuple[NDArray[np.uint16], Truth]:
         if position is None:
             continue
         column, row = position
-        picture += lesions.draw(
-            lesion.kind, lesion.malignant, lesion.radius_mm, x - column * mm, y - row * mm, rng, mm
-        )
+        picture += lesions.draw(lesion.kind, lesion.malignant, lesion.radius_mm, x - column * mm, y - row * mm, rng, mm)
         placed.append(PlacedLesion(lesion, column, row, lesion.radius_mm / mm))
         free &= np.hypot(x - column * mm, y - row * mm) > 3.0 * lesion.radius_mm + 8.0
 
@@ -164,9 +162,7 @@ def breast_soft(breast: NDArray[np.bool_]) -> NDArray[np.float32]:
 def _shoulder(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     """Like a film's characteristic curve: linear up to 0.7, then saturating below 1."""
     over = np.maximum(picture - 0.7, 0.0)
-    return np.asarray(
-        np.minimum(np.maximum(picture, 0.0), 0.7) + 0.3 * (1.0 - np.exp(-over / 0.3)), np.float32
-    )
+    return np.asarray(np.minimum(np.maximum(picture, 0.0), 0.7) + 0.3 * (1.0 - np.exp(-over / 0.3)), np.float32)
 
 
 class _Edge:
@@ -246,9 +242,7 @@ def _parenchyma(
     fine = _sampled(_power_law(rng, 2.2), x, y, 60.0)
     behind = (nipple[0] - x) / depth  # 0 at the nipple, 1 at the chest wall
     across = (y - nipple[1]) / depth
-    lean = (
-        0.25 * behind if spec.view is View.MLO else 0.0
-    )  # in the oblique the gland rises towards the armpit
+    lean = 0.25 * behind if spec.view is View.MLO else 0.0  # in the oblique the gland rises towards the armpit
     fan = -(((behind - 0.42) / 0.42) ** 2) - ((across + lean) / (0.34 + 0.3 * behind.clip(0, 1))) ** 2
     potential = 0.9 * fan + 0.55 * coarse + 0.28 * fine + 0.5 * np.clip((below - 6.0) / 20.0, -0.5, 0.6)
     level = float(np.quantile(potential[inside][::7], 1.0 - GLANDULAR[spec.density]))

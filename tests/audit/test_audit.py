@@ -53,9 +53,7 @@ def study(tmp_path):
                     ]
                 )
                 findings.append([sop, 1, "mass-like", 500, 600, 450, 550, 550, 650, 9000, score])
-                labels.append(
-                    [sop, "malignant" if cancer else "normal", *((505, 600, 60) if cancer else ("", "", ""))]
-                )
+                labels.append([sop, "malignant" if cancer else "normal", *((505, 600, 60) if cancer else ("", "", ""))])
     write_csv(run / "images.csv", IMAGES, images)
     write_csv(run / "findings.csv", FINDINGS, findings)
     write_csv(
@@ -112,8 +110,7 @@ def test_labels_in_another_order_give_the_same_bytes_of_metrics(study, tmp_path)
     for name, file in (("a", labels), ("b", shuffled)):
         assert run_audit(run, "--labels", file, "--out", tmp_path / name, "--level", "image").exit_code == 0
     a, b = (
-        {(r["metric"], r["threshold_name"]): r["value"] for r in rows_of(tmp_path / n / "metrics.csv")}
-        for n in "ab"
+        {(r["metric"], r["threshold_name"]): r["value"] for r in rows_of(tmp_path / n / "metrics.csv")} for n in "ab"
     )
     assert a.keys() == b.keys()
     for key, value in a.items():
@@ -155,9 +152,7 @@ def test_scores_of_another_system_are_audited_from_a_csv(tmp_path):
     scores = write_csv(tmp_path / "s.csv", ["id", "score"], [[f"c{i}", i] for i in range(10)])
     labels = write_csv(tmp_path / "l.csv", ["id", "label"], [[f"c{i}", int(i > 4)] for i in range(10)])
     assert (
-        run_audit(
-            scores, "--labels", labels, "--out", tmp_path / "out", "--threshold", 5, "--level", "image"
-        ).exit_code
+        run_audit(scores, "--labels", labels, "--out", tmp_path / "out", "--threshold", 5, "--level", "image").exit_code
         == 0
     )
     found = {(r["metric"], r["threshold_name"]): r for r in rows_of(tmp_path / "out" / "metrics.csv")}
@@ -179,9 +174,7 @@ def test_scores_of_another_system_are_audited_from_a_csv(tmp_path):
 )
 def test_fail_under_decides_the_status(study, tmp_path, bar, status):
     run, labels, _ = study
-    result = run_audit(
-        run, "--labels", labels, "--out", tmp_path / "out", "--fail-under", bar, "--level", "image"
-    )
+    result = run_audit(run, "--labels", labels, "--out", tmp_path / "out", "--fail-under", bar, "--level", "image")
     assert result.exit_code == status, result.output
 
 
@@ -190,9 +183,7 @@ def test_a_baseline_is_compared_on_the_common_cases(study, tmp_path):
     images = rows_of(run / "images.csv")[:100]
     other = write_csv(tmp_path / "base.csv", ["sop_instance_uid", "score", "patient_id"],
                       [[r["sop_instance_uid"], 1 - float(r["malignancy"]), r["patient_id"]] for r in images])  # fmt: skip
-    result = run_audit(
-        run, "--labels", labels, "--out", tmp_path / "out", "--baseline", other, "--level", "image"
-    )
+    result = run_audit(run, "--labels", labels, "--out", tmp_path / "out", "--baseline", other, "--level", "image")
     assert result.exit_code == 0, result.output
     (found,) = json.loads((tmp_path / "out" / "metrics.json").read_text())["comparisons"]
     assert (found["common_cases"], found["only_in_results"]) == (100, 60)
@@ -209,11 +200,7 @@ def test_small_subgroups_are_marked_and_shown(study, tmp_path):
     assert {g["group"] for g in density} == set("abcd")
     assert any(g["small"] for g in density)
     assert sum(g["cases"] for g in density) == 80
-    side = [
-        g
-        for g in found["subgroups"]
-        if g["factor"] == "laterality" and g["group"] == "R" and g["metric"] == "auc"
-    ]
+    side = [g for g in found["subgroups"] if g["factor"] == "laterality" and g["group"] == "R" and g["metric"] == "auc"]
     assert side[0]["value"] is None
     assert "positive" in side[0]["refused"]
 

@@ -196,8 +196,7 @@ def test_a_missing_class_refuses_only_the_metrics_that_need_it():
     found = cases()
     only_negative = Cases("image", found.ids, np.zeros(400, dtype=bool), found.scores, found.groups, ())
     measures = {
-        m.metric: m
-        for m in measure_level(only_negative, [Threshold("t", 0.4)], Settings(replicates=100)).measures
+        m.metric: m for m in measure_level(only_negative, [Threshold("t", 0.4)], Settings(replicates=100)).measures
     }
     assert measures["auc"].value is None
     assert "positive" in measures["auc"].refused

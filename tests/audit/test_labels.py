@@ -60,9 +60,7 @@ def test_bad_rows_are_errors_that_name_them(tmp_path, rows, message):
 
 
 def test_several_located_rows_are_several_lesions(tmp_path):
-    text = (
-        "sop_instance_uid,label,x,y,radius\n1.2,malignant,5,5,2\n1.2,malignant,50,50,4\n1.2,benign,90,9,3\n"
-    )
+    text = "sop_instance_uid,label,x,y,radius\n1.2,malignant,5,5,2\n1.2,malignant,50,50,4\n1.2,benign,90,9,3\n"
     (label,) = read_labels(write(tmp_path / "l.csv", text)).labels
     assert (label.positive, label.located, len(label.lesions), len(label.other_lesions)) == (True, True, 2, 1)
     assert label.rows == (2, 3, 4)

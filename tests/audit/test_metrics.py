@@ -35,9 +35,7 @@ def test_areas_agree_with_scikit_learn(case):
     truth, scores = case
     tp, fp = counts(truth, scores)
     assert curves.auc(tp, fp) == pytest.approx(sk.roc_auc_score(truth, scores), **EXACT)
-    assert curves.average_precision(tp, fp) == pytest.approx(
-        sk.average_precision_score(truth, scores), **EXACT
-    )
+    assert curves.average_precision(tp, fp) == pytest.approx(sk.average_precision_score(truth, scores), **EXACT)
     assert curves.partial_auc(tp, fp) == pytest.approx(sk.roc_auc_score(truth, scores, max_fpr=0.1), **EXACT)
 
 

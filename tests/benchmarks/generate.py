@@ -40,9 +40,7 @@ def write_benchmark_archive(out: Path, studies: int, seed: int) -> tuple[Path, .
     for number, syntax in enumerate((JPEGLosslessSV1, JPEG2000Lossless)[: max(1, min(2, studies))]):
         density = (Density.B, Density.C)[number]
         for view_number, (side, view) in enumerate(VIEWS):
-            spec = Spec(
-                side, view, density, LESIONS[number:][:1], ROWS // 4, COLUMNS // 4, patient=seed + number
-            )
+            spec = Spec(side, view, density, LESIONS[number:][:1], ROWS // 4, COLUMNS // 4, patient=seed + number)
             small, _ = render(spec, seed * 100 + number * 4 + view_number)
             pixels = _full_size(small, np.random.default_rng([seed, number, view_number]))
             encoded[number, view_number] = mammogram_dataset(

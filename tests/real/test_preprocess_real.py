@@ -93,12 +93,7 @@ def test_cesm_lesions_stay_in_the_breast():
 
 
 def test_cbis_boxes_stay_in_the_breast():
-    shares = [
-        box_share(breast, box)
-        for f in films.cbis()[::4]
-        for breast in [breast_of(f)[1]]
-        for box in f.occupied()
-    ]
+    shares = [box_share(breast, box) for f in films.cbis()[::4] for breast in [breast_of(f)[1]] for box in f.occupied()]
     print(f"{len(shares)} boxes: mean share kept {np.mean(shares):.2%}")
     assert np.mean(shares) >= 0.965
 

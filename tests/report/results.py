@@ -128,9 +128,7 @@ def prediction(h: Header, findings=()) -> Prediction:
 
 
 def failure(h: Header) -> Failed:
-    return Failed(
-        h.file, Stage.PIXELS, Reason.TRUNCATED, "half", h.study.study_instance_uid, h.sop_instance_uid, h
-    )
+    return Failed(h.file, Stage.PIXELS, Reason.TRUNCATED, "half", h.study.study_instance_uid, h.sop_instance_uid, h)
 
 
 def study(images, failed=(), patient=PATIENT, facts=STUDY) -> StudyResult:
@@ -141,7 +139,12 @@ def study(images, failed=(), patient=PATIENT, facts=STUDY) -> StudyResult:
     )  # fmt: skip
 
 
-VIEWS = ((Laterality.LEFT, View.CC), (Laterality.LEFT, View.MLO), (Laterality.RIGHT, View.CC), (Laterality.RIGHT, View.MLO))
+VIEWS = (
+    (Laterality.LEFT, View.CC),
+    (Laterality.LEFT, View.MLO),
+    (Laterality.RIGHT, View.CC),
+    (Laterality.RIGHT, View.MLO),
+)
 
 
 def four_views(**changes) -> list[Header]:

@@ -26,11 +26,7 @@ def written(tmp_path_factory):
 
 
 def _digests(folder: Path):
-    return {
-        p.relative_to(folder): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in folder.rglob("*")
-        if p.is_file()
-    }
+    return {p.relative_to(folder): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
 
 
 def _rows(folder):
@@ -88,9 +84,7 @@ def test_lesions_are_brighter_than_without_them():
     y, x = np.mgrid[: spec.height, : spec.width] + 0.5
     away = np.hypot(x - placed.x, y - placed.y)
     core = image[away < placed.radius * 0.6].mean()
-    around = image[
-        (away > 2.6 * placed.radius) & (away < 3.2 * placed.radius) & truth.breast & ~truth.pectoral
-    ].mean()
+    around = image[(away > 2.6 * placed.radius) & (away < 3.2 * placed.radius) & truth.breast & ~truth.pectoral].mean()
     assert core > around + 150
 
 
@@ -103,9 +97,7 @@ def test_the_chest_wall_is_on_the_side_of_the_laterality():
 def test_denser_classes_are_brighter():
     means = []
     for density in (Density.A, Density.B, Density.C, Density.D):
-        image, truth = phantom.render(
-            phantom.Spec(Laterality.LEFT, View.CC, density, height=300, width=240), 1
-        )
+        image, truth = phantom.render(phantom.Spec(Laterality.LEFT, View.CC, density, height=300, width=240), 1)
         means.append(image[truth.breast].mean())
     assert means == sorted(means)
 
