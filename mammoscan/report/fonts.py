@@ -107,6 +107,6 @@ def _east_asian_fonts(text: str) -> tuple[str, ...]:
         return (JAPANESE, CHINESE, KOREAN)
     if any(n.startswith("HANGUL") for n in names):
         return (KOREAN, JAPANESE, CHINESE)
-    if _encodes("shift_jis", "".join(c for c in text if _is_east_asian(c))):
+    if _encodes("shift_jis", "".join(c for c in text if _is_east_asian(c) and ord(c) < 0x10000)):
         return (JAPANESE, CHINESE, KOREAN)
     return (CHINESE, JAPANESE, KOREAN)
