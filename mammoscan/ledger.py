@@ -95,7 +95,7 @@ class Ledger:
         if row is None:
             return None
         try:
-            return codec.decode(Failed if row[0] else Prediction, row[1])  # type: ignore[arg-type,return-value]
+            return codec.decode(Failed if row[0] else Prediction, row[1])  # type: ignore[return-value]
         except ValueError:
             return None  # written by another version: redo
 

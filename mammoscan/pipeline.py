@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ from mammoscan.report import tables
 from mammoscan.score import Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mammoscan.config import RunConfig
     from mammoscan.console import Console, Ticker
@@ -118,7 +118,7 @@ class _Run:
         self.threshold, self.threshold_name = operating_point(config, self.bundle.thresholds)
         self.digest = config.analysis.digest()
         self.workers = worker_count(config.workers)
-        self.stage_seconds: Counter[str] = Counter()
+        self.stage_seconds: defaultdict[str, float] = defaultdict(float)
         self.failures: dict[str, Failed] = {}  # by SOPInstanceUID
         self.done_now = 0
         self.studies_now = 0
@@ -127,7 +127,9 @@ class _Run:
         results = self._read_headers()
         plans, loose = plan_studies(results)
         # A study without a single mammogram has nothing to report; its files are still listed.
-        loose += tuple(r for p in plans if not p.headers for r in (*p.skipped, *p.failed))
+        for plan in plans:
+            if not plan.headers:
+                loose += (*plan.skipped, *plan.failed)
         studies = self._plan(tuple(p for p in plans if p.headers))
         todo = [s for s in studies if not self._stands(s)]
         if todo:
@@ -184,7 +186,7 @@ class _Run:
     def _study_key(self, plan: StudyPlan, images: list[PlannedImage]) -> str:
         return _digest(
             sorted(image.key for image in images),
-            sorted((r.file.relative, r.reason.code) for r in (*plan.skipped, *plan.failed)),
+            sorted((r.file.relative, r.reason.code) for r in _others(plan)),
             self.threshold,
         )
 
@@ -219,7 +221,7 @@ class _Run:
                 if not waiting:
                     pool.add(self._report_task(by_uid[uid]))
 
-            def keep(results: list[tuple[PlannedImage, Prediction | Failed]]) -> None:
+            def keep(results: Sequence[tuple[PlannedImage, Prediction | Failed]]) -> None:
                 self.ledger.record_images([(p.header.sop_instance_uid, p.key, r) for p, r in results])
                 for image, result in results:
                     self._count(result, images)
@@ -266,11 +268,11 @@ class _Run:
         images: list[Prediction] = []
         failures: list[Failed] = list(study.plan.failed)
         for image in study.images:
-            result = self.ledger.image(image.header.sop_instance_uid, image.key)
-            if isinstance(result, Prediction):
-                images.append(result)
-            elif result is not None:
-                failures.append(result)
+            done = self.ledger.image(image.header.sop_instance_uid, image.key)
+            if isinstance(done, Prediction):
+                images.append(done)
+            elif done is not None:
+                failures.append(done)
         record = self.ledger.study(uid)
         result = publish.study_result(study.plan, tuple(images), tuple(failures))
         created = record.created if record is not None and record.key == study.key else _now()
@@ -316,8 +318,7 @@ class _Run:
         files = [tables.files_row(r) for r in loose]
         analysed = failures = skips = 0
         for study in studies:
-            for result in (*study.plan.skipped, *study.plan.failed):
-                files.append(tables.files_row(result))
+            files.extend(tables.files_row(other) for other in _others(study.plan))
             for image in study.images:
                 result = None
                 if self.ledger.image_status(image.header.sop_instance_uid, image.key):
@@ -381,6 +382,11 @@ def operating_point(config: RunConfig, thresholds: Mapping[str, float]) -> tuple
             remedy=f"choose one of {', '.join(sorted(thresholds))}",
         )
     return thresholds[analysis.operating_point], analysis.operating_point
+
+
+def _others(plan: StudyPlan) -> tuple[Skipped | Failed, ...]:
+    """The files of a study that are not images to analyse."""
+    return (*plan.skipped, *plan.failed)
 
 
 def _digest(*parts: object) -> str:

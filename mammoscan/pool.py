@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -138,7 +138,7 @@ def worker_count(asked: int) -> int:
     return asked if asked > 0 else len(os.sched_getaffinity(0))
 
 
-def _executor(workers: int) -> Executor | Any:
+def _executor(workers: int) -> Any:
     return get_reusable_executor(max_workers=workers, timeout=300)
 
 
