@@ -27,7 +27,7 @@ FIBROGLANDULAR_CONTRAST = 0.02  # of the full grey scale
 
 _HARALICK = "Haralick et al., IEEE Trans SMC 3 (1973) 610"
 _TEXTURE = f"grey-level co-occurrence, {GREY_LEVELS} levels, {DISTANCE_MM} mm, mean of 4 directions"
-# name: (unit, formula, source)
+# By name: unit, formula, source.
 FEATURE_DOCS: dict[str, tuple[str, str, str]] = {
     "feature_area_mm2": ("mm²", "area of the region; empty where the spacing is unknown", "polygon area"),
     "feature_perimeter_mm": ("mm", "length of the outline; empty where the spacing is unknown", "polygon length"),
@@ -214,7 +214,7 @@ def dense_tissue(plain: NDArray[np.float32], breast: NDArray[np.bool_], *, mm: f
     """
     narrow, wide = FIBROGLANDULAR_SCALES_MM
     band = _blur(plain, narrow / mm) - _blur(plain, wide / mm)
-    return (np.abs(band) > FIBROGLANDULAR_CONTRAST) & breast
+    return np.asarray((np.abs(band) > FIBROGLANDULAR_CONTRAST) & breast)
 
 
 def _blur(pixels: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
@@ -231,7 +231,7 @@ def inner_breast(breast: NDArray[np.bool_], *, mm: float, margin_mm: float = 8.0
     """The breast without its outer rim; the whole breast where hardly anything would be left."""
     distance = cv2.distanceTransform(np.pad(breast, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1] * mm
     inner = distance > margin_mm
-    return inner if inner.sum() >= 500 else breast
+    return np.asarray(inner if inner.sum() >= 500 else breast)
 
 
 def image_features(prepared: Prepared) -> ImageFeatures:

@@ -503,7 +503,7 @@ def _shared(ds: Dataset, keyword: str) -> Any:
 
 
 def _frame_lateralities(ds: Dataset) -> list[str]:
-    out = []
+    out: list[str] = []
     for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in ds.get(keyword) or ():
             out.extend(_text(item, "FrameLaterality") for item in group.get("FrameAnatomySequence") or ())

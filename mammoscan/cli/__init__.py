@@ -53,7 +53,7 @@ class LazyGroup(click.Group):
 class _Exit(click.ClickException):
     def __init__(self, message: str, code: ExitCode) -> None:
         super().__init__(message)
-        self.exit_code = int(code)
+        self.exit_code = int(code)  # type: ignore[misc]
 
 
 @click.group(

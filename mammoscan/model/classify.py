@@ -66,7 +66,7 @@ class Classifier:
         network.set_weights(model, arrays, path=bundle.weights_path)
         self._kernel = np.asarray(arrays["logits/0"], dtype=np.float32)
 
-        @tf.function(jit_compile=False, reduce_retracing=True)
+        @tf.function(jit_compile=False, reduce_retracing=True)  # type: ignore[untyped-decorator]
         def call(crops: Any, clinical: Any) -> Any:
             return model([tf.cast(crops, tf.float32)[..., None], clinical], training=False)
 

@@ -99,7 +99,8 @@ def conv4_maps(crops: NDArray[np.uint8], weights: dict[str, NDArray[Any]], path:
             log.info("conv4 maps: %d of %d, %.1f/s", begin + len(part), len(crops), rate)
     maps.flush()
     progress.write_text(str(len(crops)))
-    return np.load(path, mmap_mode="r")
+    stored: NDArray[np.float16] = np.load(path, mmap_mode="r")
+    return stored
 
 
 def balanced(examples: Examples, rows: NDArray[np.intp], rng: np.random.Generator, count: int) -> NDArray[np.intp]:
@@ -141,7 +142,7 @@ def train(films: list[Film], start: dict[str, NDArray[Any]], out: Path, config: 
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=1e-4)
     loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def step(x: Any, facts: Any, y: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = loss_of(y, model([x, facts], training=True))
@@ -193,7 +194,7 @@ def train(films: list[Film], start: dict[str, NDArray[Any]], out: Path, config: 
     curve.append({"epoch": config.epochs, "loss": float("nan"), "validation": score})
     held = np.flatnonzero(part == TEST_FOLD)
     p_test = predict(full, examples, held)
-    np.savez(out / "weights.npz", **network.compact(network.weights_of(full)))
+    np.savez(out / "weights.npz", allow_pickle=False, **network.compact(network.weights_of(full)))
     np.savez(out / "predictions.npz", validation=validation, p_validation=p, test=held, p_test=p_test, part=part)
     result = {"curve": curve, "kept": "all layers" if score >= best else "conv5 and heads"}
     result.update(evaluation(examples.rows(validation), p, examples.rows(held), p_test))
@@ -212,7 +213,7 @@ def _fine_tune(
     optimizer = keras.optimizers.Adam(config.fine_rate)
     loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def step(x: Any, facts: Any, y: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = loss_of(y, logits_only([x, facts], training=False))
@@ -228,10 +229,10 @@ def _fine_tune(
             crops = examples.crops[rows].astype(np.float32)
             flip = rng.random(len(rows)) < 0.5
             crops[flip] = crops[flip][:, ::-1]
-            crops = crops * rng.uniform(0.85, 1.15, (len(rows), 1, 1)) + rng.uniform(-10, 10, (len(rows), 1, 1))
+            gain, shift = rng.uniform(0.85, 1.15, (len(rows), 1, 1)), rng.uniform(-10, 10, (len(rows), 1, 1))
             facts = examples.clinical[rows].copy()
             facts[rng.random(len(rows)) < 0.3, :4] = 0.0
-            x = np.clip(crops, 0, 255)[..., None].astype(np.float32)
+            x = np.clip(crops * gain + shift, 0, 255)[..., None].astype(np.float32)
             losses.append(float(step(x, facts, examples.label[rows])))
             if begin // config.fine_batch % 20 == 0:
                 log.info("all layers, epoch %d: %d of %d, loss %.4f", epoch, begin, len(chosen), np.mean(losses))
@@ -292,7 +293,7 @@ def evaluation(
 
 def figures(examples: Examples, p: NDArray[np.float64], *, replicates: int = 2000, seed: int = 1) -> dict[str, Any]:
     """AUC with 95 % bootstrap intervals over patients, by task."""
-    out = {}
+    out: dict[str, Any] = {}
     m = p[:, MALIGNANT]
     truth_box = examples.kind == "truth"
     tasks = {

@@ -5,325 +5,326 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-import cv2
 from reportlab import rl_config
-from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
-from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import (
     BaseDocTemplate,
+    CondPageBreak,
     Flowable,
     Frame,
-    Image,
-    KeepTogether,
     PageBreak,
     PageTemplate,
     Paragraph,
     Spacer,
-    Table,
-    TableStyle,
 )
 
 from mammoscan import NOTICE
 from mammoscan.domain import DensitySource, Laterality
-from mammoscan.report import figures, fonts
+from mammoscan.report import fonts, pdf_image
+from mammoscan.report.fonts import marked_up
+from mammoscan.report.pdf_parts import (
+    BODY,
+    BULLET,
+    HEAD,
+    MARGIN,
+    RULE,
+    SMALL,
+    TITLE,
+    WARNING,
+    WIDTH,
+    day,
+    one_line,
+    table,
+)
+from mammoscan.report.pdf_words import DENSITY_SOURCES, SEXES, SIDES, density, person, view_name
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from collections.abc import Iterable
 
-    from mammoscan.domain import Finding, Patient, Prediction, ReportContext, StudyResult
+    from mammoscan.domain import ReportContext, StudyResult
+    from mammoscan.errors import Reason
 
-MARGIN = 15 * mm
-WIDTH = A4[0] - 2 * MARGIN
-JPEG_QUALITY = 82
-_SIDES = {
-    Laterality.LEFT: "left",
-    Laterality.RIGHT: "right",
-    Laterality.BOTH: "both",
-    Laterality.UNKNOWN: "side unknown",
-}
-_BODY = ParagraphStyle("body", fontName=fonts.PLAIN, fontSize=8.5, leading=11)
-_SMALL = ParagraphStyle("small", parent=_BODY, fontSize=7, leading=9)
-_HEAD = ParagraphStyle("head", parent=_BODY, fontName=fonts.BOLD, fontSize=11, leading=15, spaceBefore=6, spaceAfter=3)
-_TITLE = ParagraphStyle("title", parent=_BODY, fontName=fonts.BOLD, fontSize=15, leading=20)
-_WARNING = ParagraphStyle(
-    "warning", parent=_BODY, fontName=fonts.BOLD, fontSize=9, leading=12, textColor=colors.HexColor("#7a1500"),
-    borderColor=colors.HexColor("#c23b1e"), borderWidth=1, borderPadding=5, backColor=colors.HexColor("#fdf1ee"),
-    spaceBefore=8, spaceAfter=10,
-)  # fmt: skip
+TOP, BOTTOM = 24 * mm, 20 * mm
+HOW_TO_READ = (
+    "The malignancy score (0 to 1) ranks regions by how much they look like the malignant lesions of the training "
+    "data. It is not this patient's probability of cancer.",
+    "An image scores as its highest region, a breast and the study as their highest image. A score below the "
+    "operating point, or no finding at all, does not exclude disease.",
+    "Positions are (column, row) in pixels of the stored source image, from the corner of its top left pixel. Sizes "
+    "in mm are measured in the plane that the stated pixel spacing refers to; without a spacing they are unknown.",
+    "Grad-CAM shows which parts of a region's crop spoke for malignancy, relative to the strongest part of that crop; "
+    "colours cannot be compared between findings and are no outline of a lesion.",
+    "The tracking identifier names the same finding in the structured reports and in findings.csv.",
+)
 
 
 def render(result: StudyResult, context: ReportContext) -> bytes:
-    """The PDF's bytes; the same for the same result."""
+    """The PDF's bytes (A4); the same for the same result and context, whatever the clock says."""
     fonts.register()
-    rl_config.invariant = 1  # no clock and no random identifier in the file
+    # Pictures and fonts are binary: text-safe encoding would only make the file a quarter larger.
+    rl_config.useA85 = 0
     out = io.BytesIO()
     document = BaseDocTemplate(
-        out, pagesize=A4, leftMargin=MARGIN, rightMargin=MARGIN, topMargin=22 * mm, bottomMargin=20 * mm,
-        title="mammoscan report", author="mammoscan", subject=NOTICE, invariant=1, pageCompression=1,
-    )  # fmt: skip
-    frame = Frame(MARGIN, 20 * mm, WIDTH, A4[1] - 42 * mm, leftPadding=0, rightPadding=0, topPadding=0, bottomPadding=0)
+        out,
+        pagesize=A4,
+        title="mammoscan report",
+        author=f"mammoscan {context.software_version}",
+        subject=NOTICE,
+        invariant=1,  # no clock and no random identifier in the file
+        pageCompression=1,
+        lang="en",
+    )
+    frame = Frame(
+        MARGIN, BOTTOM, WIDTH, A4[1] - TOP - BOTTOM, leftPadding=0, rightPadding=0, topPadding=0, bottomPadding=0
+    )
     document.addPageTemplates(PageTemplate(frames=[frame]))
-    story: list[Flowable] = [*_first_page(result, context)]
+    story = _first_page(result, context)
     for prediction in result.images:
-        story += [PageBreak(), *_image_page(prediction, context)]
+        story += [PageBreak(), *pdf_image.page(prediction, context)]
     story += _closing(context)
-    document.build(story, canvasmaker=_numbered(result))
+    document.build(story, canvasmaker=_numbered(result, context))
     return out.getvalue()
 
 
 # --------------------------------------------------------------------------- every page
 
 
-def _numbered(result: StudyResult) -> type[Canvas]:
+def _numbered(result: StudyResult, context: ReportContext) -> type[Canvas]:
     """A canvas that knows the number of pages and writes whose report this is on each of them."""
-    patient, study = result.patient, result.study
-    identity = fonts.marked_up(
-        f"Patient ID: {patient.patient_id or 'unknown'}    Accession: {study.accession_number or 'unknown'}"
-    )
-    name = fonts.marked_up(person(patient))
+    date, time = context.created
 
     class Numbered(Canvas):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
+            self.setDateFormatter(lambda *_: f"D:{date}{time[:6]}")
             self.pages: list[dict[str, Any]] = []
 
-        def showPage(self) -> None:
+        def showPage(self) -> None:  # noqa: N802 - reportlab's name
             self.pages.append(dict(self.__dict__))
             self._startPage()
 
         def save(self) -> None:
             for number, page in enumerate(self.pages, 1):
                 self.__dict__.update(page)
-                _page_furniture(self, identity, name, study.study_instance_uid, number, len(self.pages))
+                _page_furniture(self, result, f"page {number} of {len(self.pages)}")
                 super().showPage()
             super().save()
 
     return Numbered
 
 
-def _page_furniture(canvas: Canvas, identity: str, name: str, uid: str, number: int, pages: int) -> None:
-    for markup, y in ((f"<b>{identity}</b>", A4[1] - 11 * mm), (name, A4[1] - 15.5 * mm)):
-        paragraph = Paragraph(markup, _SMALL)
-        _, height = paragraph.wrap(WIDTH, 20)
-        paragraph.drawOn(canvas, MARGIN, y - height + 9)
-    canvas.setFont(fonts.PLAIN, 6.5)
-    canvas.drawRightString(A4[0] - MARGIN, A4[1] - 11 * mm, "mammoscan: research and second reading only")
-    canvas.setStrokeColor(colors.grey)
-    canvas.line(MARGIN, A4[1] - 18 * mm, A4[0] - MARGIN, A4[1] - 18 * mm)
+def _page_furniture(canvas: Canvas, result: StudyResult, page: str) -> None:
+    """Identity above, notice, study and page number below."""
+    patient, study = result.patient, result.study
+    top = A4[1] - 9 * mm
+    identity = (
+        f"<b>Patient ID:</b> {marked_up(patient.patient_id or 'unknown')}&nbsp;&nbsp; "
+        f"<b>Accession number:</b> {marked_up(study.accession_number or 'unknown')}"
+    )
+    _line(canvas, identity, top, WIDTH)
+    _line(canvas, marked_up(one_line(person(patient), 90)), top - 4.2 * mm, WIDTH - 60 * mm)
+    canvas.setFont(fonts.PLAIN, 7)
+    canvas.drawRightString(A4[0] - MARGIN, top - 4.2 * mm, f"study date {day(study.study_date)}")
+    canvas.setStrokeColor(RULE)
+    canvas.setLineWidth(0.5)
+    canvas.line(MARGIN, A4[1] - 18.5 * mm, A4[0] - MARGIN, A4[1] - 18.5 * mm)
     canvas.line(MARGIN, 16 * mm, A4[0] - MARGIN, 16 * mm)
-    canvas.drawString(MARGIN, 12 * mm, NOTICE)
-    canvas.drawString(MARGIN, 8.5 * mm, f"Study {uid}")
-    canvas.drawRightString(A4[0] - MARGIN, 8.5 * mm, f"page {number} of {pages}")
+    canvas.setFont(fonts.BOLD, 6.5)
+    canvas.drawString(MARGIN, 12.3 * mm, NOTICE)
+    canvas.setFont(fonts.PLAIN, 6.5)
+    canvas.drawString(MARGIN, 8.7 * mm, f"StudyInstanceUID {study.study_instance_uid}")
+    canvas.drawRightString(A4[0] - MARGIN, 8.7 * mm, page)
+
+
+def _line(canvas: Canvas, markup: str, baseline: float, width: float) -> None:
+    paragraph = Paragraph(markup, SMALL)
+    paragraph.wrap(width, A4[1])
+    # The first line's baseline lies one ascent below the paragraph's top.
+    paragraph.drawOn(canvas, MARGIN, baseline - paragraph.height + SMALL.fontSize)
 
 
 # --------------------------------------------------------------------------- first page
 
 
-def person(patient: Patient) -> str:
-    """A person name as people read it: 'Family, Given (other scripts)' (PS3.5 6.2.1)."""
-    groups = []
-    for group in patient.name.split("="):
-        family, *rest = [part.strip() for part in group.split("^")]
-        given = " ".join(part for part in rest if part)
-        if text := ", ".join(part for part in (family, given) if part):
-            groups.append(text)
-    return f"{groups[0]} ({'; '.join(groups[1:])})" if len(groups) > 1 else (groups[0] if groups else "name unknown")
-
-
 def _first_page(result: StudyResult, context: ReportContext) -> list[Flowable]:
-    patient, study = result.patient, result.study
-    age = f"{result.age.years:.4g} years ({result.age.source.value})" if result.age else "unknown"
-    facts = (
-        ("Patient name", person(patient)),
-        ("Patient ID", patient.patient_id or "unknown"),
-        ("Birth date", day(patient.birth_date)),
-        ("Sex", patient.sex.value),
-        ("Age at study", age),
-        ("Accession number", study.accession_number or "unknown"),
-        ("Study date", day(study.study_date)),
-        ("Study description", study.study_description or "unknown"),
-        ("Referring physician", study.referring_physician_name.replace("^", " ").strip() or "unknown"),
-    )
     story: list[Flowable] = [
-        Paragraph("Mammography analysis", _TITLE),
-        Paragraph(NOTICE, _WARNING),
-        _table([(fonts.marked_up(k), fonts.marked_up(v)) for k, v in facts], (38 * mm, WIDTH - 38 * mm), head=False),
-        Paragraph("Result", _HEAD),
+        Paragraph("Mammography analysis", TITLE),
+        Paragraph(NOTICE, WARNING),
+        _facts(result),
+        Paragraph("Result", HEAD),
         *_result(result, context),
-        Paragraph("Images", _HEAD),
+        Paragraph(f"Images of this study: {_counts(result)}", HEAD),
         _images_table(result, context),
     ]
+    if result.failed:
+        story += [
+            Paragraph("Failed: these images should have been analysed and could not be", HEAD),
+            _reasons_table(
+                (f"{view_name(f.header)}; {f.file.relative}" if f.header else f.file.relative, f.reason, f.detail)
+                for f in result.failed
+            ),
+        ]
     if result.skipped:
         story += [
-            Paragraph("Files of this study that were not analysed, by rule", _HEAD),
-            _table(
-                [("file", "reason"), *((fonts.marked_up(s.file.relative), s.reason.meaning) for s in result.skipped)],
-                (WIDTH * 0.5, WIDTH * 0.5),
-            ),
+            Paragraph("Skipped: files of this study that the rules leave out", HEAD),
+            _reasons_table((s.file.relative, s.reason, s.detail) for s in result.skipped),
         ]
     return story
 
 
+def _facts(result: StudyResult) -> Flowable:
+    patient, study = result.patient, result.study
+    age = f"{result.age.years:.4g} years (from {result.age.source.value})" if result.age else "unknown"
+    left = (
+        ("Patient name", person(patient)),
+        ("Patient ID", patient.patient_id or "unknown"),
+        ("Birth date", day(patient.birth_date)),
+        ("Sex", SEXES[patient.sex]),
+        ("Age at study", age),
+    )
+    right = (
+        ("Accession number", study.accession_number or "unknown"),
+        ("Study date", day(study.study_date)),
+        ("Study description", study.study_description or "unknown"),
+        ("Study ID", study.study_id or "unknown"),
+        ("Referring", person(study.referring_physician_name)),
+    )
+    rows = [
+        (f"<b>{a}</b>", marked_up(b), f"<b>{c}</b>", marked_up(d)) for (a, b), (c, d) in zip(left, right, strict=True)
+    ]
+    if any(fonts.MISSING in cell for row in rows for cell in row):
+        rows.append(("", f"{fonts.MISSING} stands for a character that this report has no font for", "", ""))
+    half = WIDTH / 2
+    return table(rows, (27 * mm, half - 27 * mm, 32 * mm, half - 32 * mm), head=False)
+
+
+def _counts(result: StudyResult) -> str:
+    return f"{len(result.images)} analysed, {len(result.failed)} failed, {len(result.skipped)} files skipped"
+
+
 def _result(result: StudyResult, context: ReportContext) -> list[Flowable]:
     if result.malignancy is None:
-        return [Paragraph("No image of this study could be analysed: nothing is said about it.", _BODY)]
+        return [Paragraph("<b>No image of this study could be analysed: nothing is said about it.</b>", BODY)]
     rows = [
-        ("", "highest malignancy score (0 to 1)", f"operating point {context.threshold:.3f} ({context.threshold_name})")
+        ("", "images", "density", "malignancy score (0 to 1)", f"against the operating point {context.threshold:.3f}")
     ]
-    for name, score in (
-        *(
-            (f"{_SIDES[b.laterality]} breast, {b.images} image{'s' * (b.images > 1)}", b.malignancy)
-            for b in result.breasts
-        ),
-        ("study", result.malignancy),
-    ):
-        rows.append((name, f"<b>{score:.3f}</b>", "at or above" if score >= context.threshold else "below"))
-    return [
-        _table(rows, (60 * mm, 55 * mm, WIDTH - 115 * mm)),
-        Spacer(1, 2 * mm),
-        Paragraph(
-            "The score ranks regions by how much they look like the malignant lesions of the training data. It is no "
-            "probability of disease for this patient, and a score below the operating point excludes nothing.",
-            _SMALL,
-        ),
-    ]
+    for breast in result.breasts:
+        side = SIDES[breast.laterality]
+        rows.append(
+            (
+                f"{side} breast" if breast.laterality is not Laterality.UNKNOWN else side,
+                str(breast.images),
+                marked_up(_densities(result, breast.laterality)),
+                f"<b>{breast.malignancy:.3f}</b>",
+                _against(breast.malignancy, context),
+            )
+        )
+    rows.append(
+        (
+            "<b>study</b>",
+            str(len(result.images)),
+            "",
+            f"<b>{result.malignancy:.3f}</b>",
+            _against(result.malignancy, context),
+        )
+    )
+    story: list[Flowable] = [table(rows, (30 * mm, 15 * mm, 50 * mm, 40 * mm, WIDTH - 135 * mm)), Spacer(1, 1.5 * mm)]
+    if result.failed:
+        story.append(
+            Paragraph(
+                f"<b>Incomplete: {len(result.failed)} of the study's images failed and have no part in this.</b>", BODY
+            )
+        )
+    story.append(Paragraph(_operating_point(context), SMALL))
+    return story
 
 
-def _images_table(result: StudyResult, context: ReportContext) -> Table:
-    rows = [("image", "outcome", "density (source)", "score", "findings")]
+def _against(score: float, context: ReportContext) -> str:
+    return "<b>at or above</b>" if score >= context.threshold else "below"
+
+
+def _operating_point(context: ReportContext) -> str:
+    """What the operating point means, in words."""
+    name = context.threshold_name
+    kind, _, value = name.rpartition("-")
+    if kind == "sensitivity":
+        origin = f"was set to find {float(value):.0%} of the malignant regions of the model's own validation data"
+    else:
+        origin = "was chosen by whoever ran the analysis" if name.startswith("threshold ") else "comes with the model"
+    return (
+        f"The operating point {context.threshold:.3f} ({marked_up(name)}) {origin}; how it does on other "
+        "archives must be measured there. The score is no probability of cancer for this patient, and a score below "
+        "the operating point excludes nothing."
+    )
+
+
+def _densities(result: StudyResult, side: Laterality) -> str:
+    """The densities of a breast's images, each with its source: 'b (estimate from the pixels, no reading)'."""
+    found = {p.density.source: set[str]() for p in result.images if p.header.laterality is side}
+    for p in result.images:
+        if p.header.laterality is side:
+            found[p.density.source].add(p.density.density.value)
+    if set(found) <= {DensitySource.NONE}:
+        return "unknown"
+    return "; ".join(
+        f"{', '.join(sorted(values))} ({DENSITY_SOURCES[source]})"
+        for source, values in found.items()
+        if source is not DensitySource.NONE
+    )
+
+
+def _images_table(result: StudyResult, context: ReportContext) -> Flowable:
+    rows = [("image", "file", "density (source)", "score", f"findings (operating point {context.threshold:.3f})")]
     for p in result.images:
         above = sum(f.above_threshold for f in p.findings)
         rows.append(
-            (view_name(p.header), "analysed", density(p), f"{p.scores.malignancy:.3f}",
-             f"{above} at or above {context.threshold:.2f}, {len(p.findings) - above} below")
-        )  # fmt: skip
-    for f in result.failed:
-        name = view_name(f.header) if f.header else f.file.relative
-        rows.append((fonts.marked_up(name), f"<b>failed</b>: {f.reason.meaning}", "", "", ""))
-    return _table(rows, (30 * mm, 45 * mm, 42 * mm, 18 * mm, WIDTH - 135 * mm))
+            (
+                marked_up(view_name(p.header)),
+                marked_up(p.header.file.relative),
+                marked_up(density(p)),
+                f"{p.scores.malignancy:.3f}",
+                f"{above} at or above, {len(p.findings) - above} below",
+            )
+        )
+    if not result.images:
+        rows.append(("none analysed", "", "", "", ""))
+    return table(rows, (30 * mm, 50 * mm, 40 * mm, 16 * mm, WIDTH - 136 * mm))
 
 
-# --------------------------------------------------------------------------- one image
-
-
-def _image_page(p: Prediction, context: ReportContext) -> list[Flowable]:
-    h = p.header
-    spacing = (
-        f"{h.spacing.column_mm:.4g} x {h.spacing.row_mm:.4g} mm ({h.spacing.source.value})" if h.spacing else "unknown"
-    )
-    area = p.image_features.breast_area_mm2
-    facts = (
-        f"<b>Density</b> {density(p)}; dense tissue {p.image_features.percent_density:.0f} % (estimated from the pixels)",
-        f"<b>Breast area</b> {f'{area / 100:.1f} cm²' if area is not None else 'unknown'}; <b>pixel spacing</b> {spacing}",
-        f"<b>Maker</b> {fonts.marked_up(h.manufacturer or 'unknown')}; <b>flags</b> {', '.join(f.value for f in p.flags) or 'none'}",
-        f"<b>SOP Instance UID</b> {h.sop_instance_uid}",
-    )
-    pictures = figures.four_pictures(p, side=700)
-    cell_width, cell_height = WIDTH / 4 - 2 * mm, 72 * mm
-    cells = [[_picture(x, cell_width, cell_height) for x in pictures],
-             [Paragraph(t, _SMALL) for t in figures.TITLES]]  # fmt: skip
-    grid = Table(cells, colWidths=[WIDTH / 4] * 4, hAlign="LEFT")
-    grid.setStyle(TableStyle([("LEFTPADDING", (0, 0), (-1, -1), 0), ("VALIGN", (0, 0), (-1, -1), "BOTTOM")]))
-    legend = "red: at or above the operating point; blue: below; yellow: thresholded seeds; colours: Grad-CAM heat"
-    return [
-        Paragraph(f"{view_name(h)}: malignancy score {p.scores.malignancy:.3f}", _HEAD),
-        *(Paragraph(line, _SMALL) for line in facts),
-        Spacer(1, 3 * mm),
-        grid,
-        Paragraph(legend, _SMALL),
-        Paragraph(f"Findings ({p.candidates} candidate regions classified)", _HEAD),
-        _findings_table(p.findings) if p.findings else Paragraph("No region is reported.", _BODY),
+def _reasons_table(entries: Iterable[tuple[str, Reason, str]]) -> Flowable:
+    rows = [("image or file", "code", "what happened", "what to do")]
+    rows += [
+        (
+            marked_up(name),
+            reason.code,
+            marked_up(f"{reason.meaning}: {detail}" if detail else reason.meaning),
+            marked_up(reason.remedy),
+        )
+        for name, reason, detail in entries
     ]
-
-
-def _findings_table(found: tuple[Finding, ...]) -> Table:
-    rows = [
-        ("no.", "kind", "centre x, y (px)", "area (mm²)", "normal / benign / malignant", "score", "tracking identifier")
-    ]
-    for f in found:
-        area = f"{f.region.area_mm2:.0f}" if f.region.area_mm2 is not None else "unknown"
-        kind = f.region.kind.value + (f" ({f.region.spots} spots)" if f.region.spots else "")
-        s = f.scores
-        score = f"{s.malignancy:.3f}" if not f.above_threshold else f"<b>{s.malignancy:.3f}</b>"
-        rows.append(
-            (str(f.number), kind, f"{f.region.centre[0]:.0f}, {f.region.centre[1]:.0f}", area,
-             f"{s.normal:.2f} / {s.benign:.2f} / {s.malignant:.2f}", score, f.tracking_id)
-        )  # fmt: skip
-    return _table(rows, (9 * mm, 38 * mm, 27 * mm, 18 * mm, 38 * mm, 14 * mm, WIDTH - 144 * mm))
-
-
-def _picture(pixels: NDArray[np.uint8], width: float, height: float) -> Image:
-    good, jpeg = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not good:
-        raise RuntimeError("a picture could not be encoded")
-    h, w = pixels.shape[:2]
-    scale = min(width / w, height / h)
-    return Image(io.BytesIO(jpeg.tobytes()), w * scale, h * scale)
+    return table(rows, (48 * mm, 30 * mm, 56 * mm, WIDTH - 134 * mm))
 
 
 # --------------------------------------------------------------------------- last part
 
 
 def _closing(context: ReportContext) -> list[Flowable]:
-    model = context.model
+    model, (date, time) = context.model, context.created
     rows = [
-        ("model", f"{model.name} {model.version}"),
-        ("weights (SHA-256)", model.sha256),
-        ("licence of the weights", model.licence),
-        ("limits", "<br/>".join(fonts.marked_up(text) for text in model.limits)),
-        ("software", f"mammoscan {context.software_version}"),
-        ("configuration digest", context.config_digest),
-        ("report created", f"{day(context.created[0])} {context.created[1][:2]}:{context.created[1][2:4]}"),
+        ("Model", marked_up(f"{model.name} {model.version}")),
+        ("Weights (SHA-256)", model.sha256),
+        ("Limits", "<br/>".join(marked_up(text) for text in model.limits) or "unknown"),
+        ("Licence of the weights", marked_up(model.licence or "unknown")),
+        ("Software", f"mammoscan {marked_up(context.software_version)}"),
+        ("Configuration digest", context.config_digest),
+        ("Report created", f"{day(date)} {time[:2]}:{time[2:4]}:{time[4:6]}"),
     ]
     return [
-        KeepTogether(
-            [Paragraph("Model, limits and provenance", _HEAD), _table(rows, (40 * mm, WIDTH - 40 * mm), head=False)]
-        )
+        CondPageBreak(110 * mm),
+        Paragraph("Model, limits and provenance", HEAD),
+        table([(f"<b>{name}</b>", value) for name, value in rows], (40 * mm, WIDTH - 40 * mm), head=False),
+        Paragraph("How to read this report", HEAD),
+        *(Paragraph(text, BULLET, bulletText="\u2022") for text in HOW_TO_READ),
     ]
-
-
-# --------------------------------------------------------------------------- words
-
-
-def view_name(header: Any) -> str:
-    """'left MLO', with modifiers; unknown shows as such."""
-    view = header.view.value if header.view.value != "unknown" else "view unknown"
-    return " ".join((_SIDES[header.laterality], view, *header.view_modifiers))
-
-
-def density(p: Prediction) -> str:
-    """Density with its source, an estimate marked as such."""
-    if p.density.source is DensitySource.NONE:
-        return "unknown"
-    kind = "estimate from the pixels" if p.density.source is DensitySource.ESTIMATE else p.density.source.value
-    return f"{p.density.density.value} ({kind})"
-
-
-def day(text: str) -> str:
-    """A DICOM date as YYYY-MM-DD."""
-    return f"{text[:4]}-{text[4:6]}-{text[6:8]}" if len(text) == 8 else "unknown"
-
-
-def _table(rows: list[tuple[str, ...]], widths: tuple[float, ...], *, head: bool = True) -> Table:
-    cells = [
-        [
-            Paragraph(f"<b>{c}</b>" if (head and i == 0) or (not head and j == 0) else c, _SMALL)
-            for j, c in enumerate(row)
-        ]
-        for i, row in enumerate(rows)
-    ]
-    table = Table(cells, colWidths=widths, repeatRows=1 if head else 0, hAlign="LEFT")
-    style = [
-        ("VALIGN", (0, 0), (-1, -1), "TOP"),
-        ("LINEBELOW", (0, 0), (-1, -1), 0.25, colors.lightgrey),
-        ("TOPPADDING", (0, 0), (-1, -1), 2),
-        ("BOTTOMPADDING", (0, 0), (-1, -1), 2),
-    ]
-    if head:
-        style.append(("BACKGROUND", (0, 0), (-1, 0), colors.HexColor("#eef2f5")))
-    table.setStyle(TableStyle(style))
-    return table

@@ -32,6 +32,7 @@ from mammoscan.report.sr_common import (
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from pydicom import Dataset
     from pydicom.sr.coding import Code
 
@@ -52,7 +53,7 @@ def render(result: StudyResult, context: ReportContext) -> bytes:
     headers = headers_of(result)
     analysed = len(result.images)
     # Position of each image in the tree: the root is 1, the library its second child.
-    paths = [(1, 2, index + 1) for index in range(len(headers))]
+    paths: list[tuple[int, ...]] = [(1, 2, index + 1) for index in range(len(headers))]
     root = container(dcm("111036", "Mammography CAD Report"), is_content_continuous=False, template_id="4000")
     add(
         root,
@@ -212,7 +213,7 @@ def _tracking_uid(finding: Finding) -> Dataset:
     return uidref(dcm("112040", "Tracking Unique Identifier"), finding.tracking_uid, "HAS OBS CONTEXT")
 
 
-def closed(points: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def closed(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """A polygon with its first point repeated at the end."""
     return np.vstack([points, points[:1]])
 

@@ -280,7 +280,7 @@ def _is_number(cell: str) -> bool:
 
 
 def write_csv(rows: Sequence[Sequence[str]], columns: Sequence[Column]) -> bytes:
-    """UTF-8, comma, one header line, lines end with \\n (RFC 4180 but for that)."""
+    """UTF-8, comma, one header line, lines end with a line feed alone (RFC 4180 but for that)."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([c.name for c in columns])

@@ -1,0 +1,56 @@
+"""Words of the PDF: names, sides, views and densities as people read them. Pure functions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mammoscan.domain import DensitySource, Laterality, Patient, Sex, View
+
+if TYPE_CHECKING:
+    from mammoscan.domain import Header, Prediction
+
+SIDES = {
+    Laterality.LEFT: "left",
+    Laterality.RIGHT: "right",
+    Laterality.BOTH: "both",
+    Laterality.UNKNOWN: "side unknown",
+}
+SEXES = {Sex.FEMALE: "female", Sex.MALE: "male", Sex.OTHER: "other", Sex.UNKNOWN: "unknown"}
+DENSITY_SOURCES = {
+    DensitySource.TABLE: "reading, from the user's table",
+    DensitySource.REPORT: "from a structured report of the study",
+    DensitySource.PRIVATE: "from the maker's private attribute",
+    DensitySource.ESTIMATE: "estimate from the pixels, no reading",
+    DensitySource.NONE: "no source",
+}
+
+
+def person(name: str | Patient) -> str:
+    """A person name as people read it: 'Family, Given (other scripts)' (PS3.5 6.2.1); 'unknown' if empty.
+
+    Groups (alphabetic, ideographic, phonetic) are separated by '=', components by '^': family,
+    given, middle, prefix, suffix.
+    """
+    groups = []
+    for group in (name.name if isinstance(name, Patient) else name).split("="):
+        family, *rest = (part.strip() for part in group.split("^"))
+        given = " ".join(part for part in rest if part)
+        if text := ", ".join(part for part in (family, given) if part):
+            groups.append(text)
+    if not groups:
+        return "unknown"
+    return groups[0] if len(groups) == 1 else f"{groups[0]} ({'; '.join(groups[1:])})"
+
+
+def view_name(header: Header) -> str:
+    """'left MLO', with modifiers; unknown shows as such."""
+    view = header.view.value if header.view is not View.UNKNOWN else "view unknown"
+    side = SIDES[header.laterality]
+    return f"{side} {view}" + "".join(f", {m}" for m in header.view_modifiers)
+
+
+def density(p: Prediction) -> str:
+    """Density with its source, an estimate marked as such."""
+    if p.density.source is DensitySource.NONE:
+        return "unknown"
+    return f"{p.density.density.value} ({DENSITY_SOURCES[p.density.source]})"
