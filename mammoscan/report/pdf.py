@@ -95,13 +95,13 @@ def _numbered(result: StudyResult, context: ReportContext) -> type[Canvas]:
     """A canvas that knows the number of pages and writes whose report this is on each of them."""
     date, time = context.created
 
-    class Numbered(Canvas):
+    class Numbered(Canvas):  # type: ignore[misc]  # reportlab has no types
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             self.setDateFormatter(lambda *_: f"D:{date}{time[:6]}")
             self.pages: list[dict[str, Any]] = []
 
-        def showPage(self) -> None:  # noqa: N802 - reportlab's name
+        def showPage(self) -> None:
             self.pages.append(dict(self.__dict__))
             self._startPage()
 

@@ -30,11 +30,12 @@ def page(p: Prediction, context: ReportContext) -> list[Flowable]:
     """What is said about one image, on a page of its own."""
     h, area = p.header, p.image_features.breast_area_mm2
     against = "at or above" if p.scores.malignancy >= context.threshold else "below"
+    intent = h.presentation_intent or "unknown"
     maker = " ".join(part for part in (h.manufacturer, h.manufacturer_model) if part) or "unknown"
     facts = (
         f"<b>File</b> {marked_up(h.file.relative)} &nbsp; <b>SOPInstanceUID</b> {marked_up(h.sop_instance_uid)}",
         f"<b>Maker</b> {marked_up(maker)} &nbsp; <b>Size</b> {h.columns} x {h.rows} px &nbsp; "
-        f"<b>Pixel spacing</b> {_spacing(h.spacing)} &nbsp; <b>Intent</b> {marked_up(h.presentation_intent or 'unknown')}",
+        f"<b>Pixel spacing</b> {_spacing(h.spacing)} &nbsp; <b>Intent</b> {marked_up(intent)}",
         f"<b>Density</b> {marked_up(density(p))} &nbsp; <b>Dense tissue</b> "
         f"{p.image_features.percent_density:.0f} % (estimated from the pixels) &nbsp; "
         f"<b>Breast area</b> {f'{area / 100:.1f} cm²' if area is not None else 'unknown'} &nbsp; "
