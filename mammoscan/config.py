@@ -16,7 +16,7 @@ SWITCHABLE = ("for-processing", "magnification", "spot", "implant", "partial", "
 class AnalysisConfig:
     """What changes a result. Its digest decides, with the model's hash, what must be redone."""
 
-    include: tuple[str, ...] = ("secondary-capture", "implant", "partial")
+    include: tuple[str, ...] = ("implant", "partial", "secondary-capture")  # sorted: the digest counts the order
     max_regions: int = 20  # candidate regions classified per image
     max_findings: int = 5  # findings reported per image
     crop_side: int = 160  # pixels

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +15,14 @@ import numpy as np
 from mammoscan.domain import Density, DensitySource, Scores, View
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from mammoscan.domain import DensityReading, Header
     from mammoscan.model.bundle import Bundle
+
+log = logging.getLogger(__name__)
 
 CLASSES = ("normal", "benign", "malignant")
 # Each input is followed or replaced by a state of its own for "missing".
@@ -54,8 +63,10 @@ class Classifier:
     """
 
     def __init__(self, bundle: Bundle, *, batch_size: int = 0) -> None:
-        import tensorflow as tf
+        with _stderr_to_log():
+            import tensorflow as tf
 
+            tf.config.list_physical_devices("GPU")
         from mammoscan.model import network
 
         self._tf = tf
@@ -135,6 +146,27 @@ def image_scores(outputs: RegionOutputs) -> Scores:
     worst = int(np.argmax(outputs.malignancy))
     normal, benign, malignant = (float(p) for p in outputs.probabilities[worst])
     return Scores(normal, benign, malignant, float(outputs.malignancy[worst]))
+
+
+@contextmanager
+def _stderr_to_log() -> Iterator[None]:
+    """Send what is written to standard error to the log instead.
+
+    TensorFlow's C++ part reports there that it found no GPU, whatever its log level; cron would mail it.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            caught.seek(0)
+            for line in caught.read().decode("utf-8", "replace").splitlines():
+                log.info("tensorflow: %s", line)
 
 
 def _batch_size(tf: Any) -> int:
