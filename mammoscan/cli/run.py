@@ -40,6 +40,8 @@ def execute(config: RunConfig) -> int:
     console = Console(quiet=config.quiet, json_summary=config.json_summary)
     set_up_logging(config.log_file)
     signal.signal(signal.SIGTERM, _interrupt)
+    # A shell that starts us in the background sets SIGINT to be ignored; an explicit interrupt still counts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         summary = pipeline.run(config, console)
     except KeyboardInterrupt:

@@ -27,15 +27,20 @@ def iod_complaints(path) -> list[str]:
     return said or ([f"status {done.returncode}"] if done.returncode else [])
 
 
+def dump_complaints(path) -> list[str]:
+    """Errors and warnings of dsrdump."""
+    done = subprocess.run(["dsrdump", str(path)], capture_output=True, check=False)
+    return [
+        f"dsrdump: {line}"
+        for line in done.stderr.decode("utf-8", "replace").splitlines()
+        if re.match("[EWF]:", line) and "Check for template constraints not yet supported" not in line
+    ]
+
+
 def sr_complaints(path) -> list[str]:
     """Errors of dsrdump and of PixelMed's validator on a structured report."""
     out = [f"dciodvfy: {line}" for line in iod_complaints(path)]
-    done = subprocess.run(["dsrdump", str(path)], capture_output=True, text=True, check=False)
-    out += [
-        f"dsrdump: {line}"
-        for line in done.stderr.splitlines()
-        if re.match("[EWF]:", line) and "Check for template constraints not yet supported" not in line
-    ]
+    out += dump_complaints(path)
     done = subprocess.run(
         ["java", "-Xmx1g", "-Djdk.xml.xpathExprGrpLimit=0", "-Djdk.xml.xpathExprOpLimit=0",
          "-Djdk.xml.xpathTotalOpLimit=0", "-cp", _CLASSPATH, "com.pixelmed.validate.DicomSRValidator", str(path)],

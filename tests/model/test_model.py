@@ -1,0 +1,146 @@
+"""The bundle is verified, scores do not depend on their neighbours, no patient leaks."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mammoscan.domain import Density, DensityReading, DensitySource, Laterality
+from mammoscan.errors import LabelError, ModelError
+from mammoscan.model import bundle, split
+from mammoscan.model.classify import CLASSES, Classifier, RegionOutputs, clinical_inputs, image_scores, softmax
+from mammoscan.model.datasets import folders
+from mammoscan.model.explain import grad_cam
+from tests.report import results
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return Classifier(bundle.load(None), batch_size=4)
+
+
+@pytest.fixture
+def copied(tmp_path):
+    place = bundle.load(None).weights_path.parent
+    for name in ("model.json", "weights.npz"):
+        shutil.copy2(place / name, tmp_path / name)
+    return tmp_path
+
+
+def test_the_bundled_model_is_described_without_tensorflow():
+    code = (
+        "import sys\nfrom mammoscan.model import bundle\nb = bundle.load(None)\n"
+        "assert {'sensitivity-0.90', 'specificity-0.90'} <= set(b.thresholds)\n"
+        "assert b.identity.licence and b.identity.limits\nassert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_truncated_weights_are_refused_and_named(copied):
+    weights = copied / "weights.npz"
+    weights.write_bytes(weights.read_bytes()[:1_000_000])
+    with pytest.raises(ModelError, match=r"weights\.npz.*truncated"):
+        bundle.load(copied).arrays()
+
+
+def test_another_models_description_is_refused(copied):
+    facts = json.loads((copied / "model.json").read_text())
+    facts["classes"] = ["cat", "dog"]
+    (copied / "model.json").write_text(json.dumps(facts))
+    with pytest.raises(ModelError, match="other classes"):
+        bundle.load(copied)
+    (copied / "model.json").write_text("{")
+    with pytest.raises(ModelError, match="not a model description"):
+        bundle.load(copied)
+    with pytest.raises(ModelError, match="no model here"):
+        bundle.load(copied / "nowhere")
+
+
+def test_scores_do_not_depend_on_batch_size_or_order(classifier):
+    rng = np.random.default_rng(0)
+    side = classifier.bundle.side
+    crops = rng.integers(0, 255, (7, side, side), dtype=np.uint8)
+    facts = rng.normal(size=(7, 6)).astype(np.float32)
+    first = classifier.predict(crops, facts)
+    order = rng.permutation(7)
+    second = Classifier(classifier.bundle, batch_size=3).predict(crops[order], facts[order])
+    assert np.abs(first.malignancy[order] - second.malignancy).max() <= 1e-3
+    assert np.allclose(first.probabilities.sum(axis=1), 1.0)
+    assert ((first.malignancy >= 0) & (first.malignancy <= 1)).all()
+    heat = grad_cam(classifier, first)
+    assert heat.shape[0] == 7
+    assert heat.min() >= 0
+    assert heat.max() <= 1
+
+
+def test_no_crops_give_no_scores_and_an_image_without_regions_scores_nothing(classifier):
+    outputs = classifier.predict(np.empty((0, 160, 160), np.uint8), np.empty((0, 6), np.float32))
+    assert len(outputs.malignancy) == 0
+    scores = image_scores(outputs)
+    assert (scores.normal, scores.malignancy) == (1.0, 0.0)
+
+
+def test_grad_cam_is_the_gradient_weighted_sum_of_the_maps():
+    class Head:
+        logits_kernel = np.array([[0, 0, 1.0], [0, 0, -1.0]], np.float32)
+
+    maps = np.zeros((1, 2, 2, 2), np.float32)
+    maps[0, 0, 0, 0], maps[0, 1, 1, 0], maps[0, 1, 1, 1] = 2.0, 2.0, 1.0
+    heat = grad_cam(Head(), RegionOutputs(np.zeros((1, 3)), np.zeros(1), maps))
+    assert np.allclose(heat[0], [[1.0, 0.0], [0.0, 0.5]])
+
+
+@given(st.lists(st.lists(st.floats(-50, 50), min_size=3, max_size=3), min_size=1, max_size=5))
+def test_probabilities_sum_to_one(logits):
+    p = softmax(np.array(logits))
+    assert np.allclose(p.sum(axis=1), 1.0)
+    assert p.shape[1] == len(CLASSES)
+
+
+def test_missing_age_and_density_are_states_of_their_own():
+    header = results.header()
+    known = clinical_inputs(header, DensityReading(Density.A, DensitySource.REPORT, Laterality.LEFT))
+    estimate = clinical_inputs(header, DensityReading(Density.A, DensitySource.ESTIMATE, Laterality.LEFT))
+    ageless = clinical_inputs(
+        results.header(age=None), DensityReading(Density.UNKNOWN, DensitySource.NONE, Laterality.LEFT)
+    )
+    assert list(known[[0, 2]]) == [1, 1]
+    assert list(estimate[2:4]) == [0, 0]
+    assert list(ageless[:4]) == [0, 0, 0, 0]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000))
+def test_folds_never_share_a_patient(seed):
+    rng = np.random.default_rng(seed)
+    group = np.array([f"p{n}" for n in rng.integers(0, 40, 200)])
+    part = split.folds(group, rng.integers(0, 3, 200), np.array(["a", "b"] * 100), count=5, seed=seed)
+    split.check_no_leak(group, part)
+    assert set(part.tolist()) == set(range(5))
+
+
+def test_a_leaked_patient_is_caught():
+    with pytest.raises(LabelError, match="p1"):
+        split.check_no_leak(np.array(["p1", "p2", "p1"]), np.array([0, 0, 1]))
+
+
+def test_a_folder_without_its_columns_or_with_a_wrong_side_names_the_row(tmp_path):
+    (tmp_path / "mias").mkdir()
+    table = tmp_path / "mias" / "labels.csv"
+    table.write_text("image,patient\nmdb001,p1\n")
+    with pytest.raises(LabelError, match="columns missing"):
+        folders.read(tmp_path, "mias")
+    head = "image,patient,laterality,view,density,abnormality,severity,x,y,radius\n"
+    table.write_text(head + "mdb001,p1,X,MLO,F,NORM,,,,\n")
+    with pytest.raises(LabelError, match="row 2.*laterality"):
+        folders.read(tmp_path, "mias")
+    table.write_text(head + "mdb001,p1,R,MLO,F,CIRC,M,100,200,30\n")
+    (film,) = folders.read(tmp_path, "mias")
+    assert film.findings() == (("malignant", (70.0, 170.0, 130.0, 230.0)),)
+    with pytest.raises(LabelError, match=r"mdb001\.png"):
+        film.image()
