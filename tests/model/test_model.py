@@ -137,7 +137,7 @@ def test_a_folder_without_its_columns_or_with_a_wrong_side_names_the_row(tmp_pat
         folders.read(tmp_path, "mias")
     head = "image,patient,laterality,view,density,abnormality,severity,x,y,radius\n"
     table.write_text(head + "mdb001,p1,X,MLO,F,NORM,,,,\n")
-    with pytest.raises(LabelError, match="row 2.*laterality"):
+    with pytest.raises(LabelError, match=r"row 2.*laterality"):
         folders.read(tmp_path, "mias")
     table.write_text(head + "mdb001,p1,R,MLO,F,CIRC,M,100,200,30\n")
     (film,) = folders.read(tmp_path, "mias")
