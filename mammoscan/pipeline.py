@@ -352,7 +352,9 @@ class _Run:
         )
         run_file = self.config.out / "run.json"
         if changed or anything_new or not run_file.exists():
-            store.write_atomic(run_file, tables.run_json(self.config, self._context(_now()), summary))
+            store.write_atomic(
+                run_file, tables.run_json(self.config, self._context(_now()), summary, self.bundle.thresholds)
+            )
         return summary
 
     def _findings(self, studies: list[PlannedStudy]) -> int:

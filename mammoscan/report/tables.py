@@ -291,7 +291,9 @@ def write_csv(rows: Sequence[Sequence[str]], columns: Sequence[Column]) -> bytes
     return out.getvalue().encode("utf-8", "backslashreplace")
 
 
-def run_json(config: RunConfig, context: ReportContext, summary: RunSummary) -> bytes:
+def run_json(
+    config: RunConfig, context: ReportContext, summary: RunSummary, operating_points: Mapping[str, float]
+) -> bytes:
     """What made the results: versions, configuration, model, counts, seconds by stage."""
     content: dict[str, Any] = {
         "notice": NOTICE,
@@ -300,7 +302,10 @@ def run_json(config: RunConfig, context: ReportContext, summary: RunSummary) -> 
         "configuration": dataclasses.asdict(config.analysis),
         "config_digest": context.config_digest,
         "model": dataclasses.asdict(context.model),
-        "operating_point": {"name": context.threshold_name, "threshold": context.threshold},
+        "archive": str(config.archive.resolve()),
+        "threshold": context.threshold,
+        "threshold_name": context.threshold_name,
+        "operating_points": dict(operating_points),
         "counts": {
             name: getattr(summary, name)
             for name in ("files", "analysed", "unchanged", "skipped", "failed", "studies", "findings")
