@@ -1,9 +1,14 @@
 """Archives and runs that several tests share."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+
+# dciodvfy and tid1500reader come with pip and lie beside the interpreter, also when the environment is not activated.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
 @pytest.fixture(scope="session")
