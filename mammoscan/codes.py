@@ -1,15 +1,16 @@
-"""Coded terms of mammography, in SCT and in the older SRT (PS3.16 CID 4014, 4015, 6000, 6022)."""
+"""Coded terms of mammography, in SCT and in the older SRT (PS3.16 CID 244, 4014, 4015, 6000, 6022)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from mammoscan.domain import Density, Laterality, View
+from mammoscan.values import text
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_SCHEMES = {"SCT": "SCT", "SRT": "SRT", "SNM3": "SRT", "99SDM": "SRT"}
+_SCHEMES = frozenset({"SCT", "SRT", "SNM3", "99SDM"})  # PS3.16 8: the last two are older names of SRT
 
 VIEWS: dict[str, View] = {
     "399260004": View.ML, "R-10224": View.ML,
@@ -52,9 +53,9 @@ MODIFIERS: dict[str, str] = {
         (("399055006", "R-102D7"), "spot compression"),
         (("399110001", "R-102C2"), "tangential"),
         (("442581004", "R-40AB3"), "nipple in profile"),
-        (("441752004",), "anterior compression"),
-        (("442593008",), "infra-mammary fold"),
-        (("442580003",), "axillary tissue"),
+        (("441752004", "P2-00161"), "anterior compression"),
+        (("442593008", "R-40ABE"), "infra-mammary fold"),
+        (("442580003", "R-40AB2"), "axillary tissue"),
     )
     for code in codes
 }
@@ -75,6 +76,10 @@ SIDES: dict[str, Laterality] = {
     "80248007": Laterality.LEFT, "T-04030": Laterality.LEFT,
     "73056007": Laterality.RIGHT, "T-04020": Laterality.RIGHT,
     "63762007": Laterality.BOTH, "T-04080": Laterality.BOTH,
+    # CID 244: sides without their organ, as TID 1500 writes them below a finding site
+    "7771000": Laterality.LEFT, "G-A101": Laterality.LEFT,
+    "24028007": Laterality.RIGHT, "G-A100": Laterality.RIGHT,
+    "51440002": Laterality.BOTH, "G-A102": Laterality.BOTH,
 }  # fmt: skip
 SIDE_CODES: dict[Laterality, tuple[str, str]] = {
     Laterality.LEFT: ("80248007", "Left breast"),
@@ -85,5 +90,4 @@ SIDE_CODES: dict[Laterality, tuple[str, str]] = {
 
 def value(item: Dataset) -> str:
     """The code value of a code sequence item in SCT or SRT, '' for other schemes."""
-    scheme = str(item.get("CodingSchemeDesignator", "")).strip().upper()
-    return str(item.get("CodeValue", "")).strip() if scheme in _SCHEMES else ""
+    return text(item, "CodeValue") if text(item, "CodingSchemeDesignator").upper() in _SCHEMES else ""

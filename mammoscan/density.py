@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
 
 from mammoscan import codes
 from mammoscan.domain import Density, DensityReading, DensitySource, Laterality
 from mammoscan.errors import LabelError
+from mammoscan.values import items, text, texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +29,10 @@ _TERMS = {
     **dict(zip("1234", (Density.A, Density.B, Density.C, Density.D), strict=True)),
 }
 _KEYS = ("sop_instance_uid", "study_instance_uid", "patient_id")
-VOLPARA_CREATOR = "MATAKINA_10"
+# Private blocks (group, element in the block, creators), as the dictionaries of dicom3tools and pydicom list them.
+VOLPARA_GRADE = (0x0015, 0x28, frozenset({"MATAKINA_10"}))  # LO, Volpara Density Grade
+HOLOGIC_ANALYSIS = (0x0021, 0x01, frozenset({"HOLOGIC", "HOLOGIC, INC."}))  # LT, Image Analysis Data in XML
+_LONGEST_XML = 1_000_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +68,8 @@ def read_density_table(path: Path) -> DensityTable:
     except OSError as error:
         raise LabelError(f"cannot be read: {error.strerror}", path=path) from error
     with stream:
+        reader = csv.DictReader(stream, strict=True)
         try:
-            reader = csv.DictReader(stream)
             columns = set(reader.fieldnames or ())
             if "density" not in columns or not columns & set(_KEYS):
                 raise LabelError("columns missing", path=path, remedy=f"give `density` and one of {', '.join(_KEYS)}")
@@ -79,6 +88,10 @@ def read_density_table(path: Path) -> DensityTable:
                     raise LabelError(f"row {number}: a second, different density for {column}", path=path)
         except UnicodeDecodeError as error:
             raise LabelError("not UTF-8", path=path, remedy="save the table as UTF-8") from error
+        except csv.Error as error:
+            raise LabelError(
+                f"row {reader.line_num}: {error}", path=path, remedy="save the table as plain CSV"
+            ) from error
     return DensityTable(rows)
 
 
@@ -116,62 +129,140 @@ def best_density(
 
 
 def private_density(ds: Dataset, side: Laterality) -> DensityReading | None:
-    """Density from known vendor blocks: Volpara Density Grade (private creator MATAKINA_10)."""
-    for element in ds:
-        if element.tag.is_private and not element.tag.is_private_creator:
-            creator = str(element.private_creator or "")
-            if creator.strip().upper() == VOLPARA_CREATOR and "density grade" in str(element.name).lower():
-                found = _TERMS.get(str(element.value).strip())
-                if found is not None:
-                    return DensityReading(found, DensitySource.PRIVATE, side)
-    return None
+    """Density from known vendor blocks: Volpara's grade, else what Hologic's analysis names a BI-RADS density.
+
+    Two different statements in one block say nothing.
+    """
+    found: set[Density] = set()
+    for value in _private_values(ds, *VOLPARA_GRADE):
+        found |= {_TERMS[value]} if value in _TERMS else set()
+    if not found:
+        for value in _private_values(ds, *HOLOGIC_ANALYSIS):
+            found |= _densities_in_xml(value)
+    return DensityReading(found.pop(), DensitySource.PRIVATE, side) if len(found) == 1 else None
+
+
+def _private_values(ds: Dataset, group: int, offset: int, creators: frozenset[str]) -> list[str]:
+    """The values at one place of a vendor's blocks, wherever they were put in the group (PS3.5 7.8.1)."""
+    out = []
+    for tag in [int(t) for t in ds.keys() if int(t) >> 16 == group]:  # noqa: SIM118 - iterating itself converts every element
+        if 0x10 <= tag & 0xFFFF <= 0xFF and _private_text(ds, tag).upper() in creators:
+            place = (group << 16) | ((tag & 0xFF) << 8) | offset
+            if place in ds:
+                out.append(_private_text(ds, place))
+    return out
+
+
+def _private_text(ds: Dataset, tag: int) -> str:
+    value: Any = ds[tag].value
+    written = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
+    return written.replace("\x00", "").strip()
+
+
+def _densities_in_xml(written: str) -> set[Density]:
+    """Values of elements and attributes that are named as a BI-RADS density or composition.
+
+    The vendor publishes no schema, so only a name that says both counts; anything else stays unknown.
+    """
+    if len(written) > _LONGEST_XML:
+        return set()
+    try:
+        root = fromstring(written)
+    except (ParseError, DefusedXmlException, ValueError):
+        return set()  # no XML that can be trusted states no density
+    named = [(name, value) for e in root.iter() for name, value in ((e.tag, e.text), *e.attrib.items())]
+    return {
+        _TERMS[value.strip()]
+        for name, value in named
+        if value and value.strip() in _TERMS and re.search(r"birads(density|composition)", _letters(str(name)))
+    }
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z]", "", name.rpartition("}")[2].lower())
+
+
+# --------------------------------------------------------------------------- structured reports
 
 
 def reported_densities(ds: Dataset) -> tuple[DensityReading, ...]:
-    """Breast compositions stated in a structured report: 129715009 as a finding or a question, with a
-    CID 6000 value; the side from a sibling or child coded with CID 6022, else both.
+    """Breast compositions stated in a structured report: 129715009 as a finding (TID 4006, 4007) or as a
+    question (TID 1500 qualitative evaluations), with a CID 6000 value.
 
-    Reports written by mammoscan state estimates and are no readings: none is returned for them.
+    The side is the one coded below the statement, else that of the images it refers to, else the one
+    beside it, else both. A statement beside which both sides are named could be about either: it is
+    left out. Reports written by mammoscan state estimates and are no readings: none is returned for them.
     """
-    if str(ds.get("Manufacturer", "")).strip().lower() == "mammoscan":
+    if text(ds, "Manufacturer").lower() == "mammoscan":
         return ()
     found = []
-    for item, parents in _walk(ds, ()):
-        density = _composition(item)
-        if density is not None:
-            found.append(DensityReading(density, DensitySource.REPORT, _side_of(item, parents)))
+    for item, density, parents in _compositions(ds, ()):
+        side = _side_of(ds, item, parents)
+        if side is not None:
+            found.append(DensityReading(density, DensitySource.REPORT, side))
     return tuple(dict.fromkeys(found))
 
 
+def _compositions(ds: Dataset, parents: tuple[Dataset, ...]) -> Iterator[tuple[Dataset, Density, tuple[Dataset, ...]]]:
+    for item in _children(ds):
+        density = _composition(item)
+        if density is not None:
+            yield item, density, parents
+        else:
+            yield from _compositions(item, (*parents, item))
+
+
 def _composition(item: Dataset) -> Density | None:
-    concept = codes.value(item.ConceptCodeSequence[0]) if item.get("ConceptCodeSequence") else ""
-    name = codes.value(item.ConceptNameCodeSequence[0]) if item.get("ConceptNameCodeSequence") else ""
+    concept, name = _code(item, "ConceptCodeSequence"), _code(item, "ConceptNameCodeSequence")
     if name in codes.BREAST_COMPOSITION and concept in codes.DENSITIES:
         return codes.DENSITIES[concept]
     if concept in codes.BREAST_COMPOSITION:
-        for child in item.get("ContentSequence") or ():
-            value = codes.value(child.ConceptCodeSequence[0]) if child.get("ConceptCodeSequence") else ""
-            if value in codes.DENSITIES:
-                return codes.DENSITIES[value]
+        said = {codes.DENSITIES.get(_code(child, "ConceptCodeSequence")) for child in _children(item)} - {None}
+        return said.pop() if len(said) == 1 else None
     return None
 
 
-def _side_of(item: Dataset, parents: tuple[Dataset, ...]) -> Laterality:
-    for place in (item, *reversed(parents)):
-        for child in place.get("ContentSequence") or ():
-            if child.get("ConceptCodeSequence"):
-                side = codes.SIDES.get(codes.value(child.ConceptCodeSequence[0]))
-                if side is not None:
-                    return side
-        modifier = place.get("FindingSiteSequence")
-        if modifier:
-            side = codes.SIDES.get(codes.value(modifier[0]))
-            if side is not None:
-                return side
+def _side_of(root: Dataset, item: Dataset, parents: tuple[Dataset, ...]) -> Laterality | None:
+    below = _sides_below(item) or _sides_of_images(root, item)
+    if below:
+        return below.pop() if len(below) == 1 else Laterality.BOTH
+    for parent in reversed(parents):
+        beside: set[Laterality] = set()
+        for child in _children(parent):
+            if text(child, "ValueType") == "CODE" and _composition(child) is None:
+                beside |= _sides_below(child)
+        if beside:
+            return beside.pop() if len(beside) == 1 else None
     return Laterality.BOTH
 
 
-def _walk(ds: Dataset, parents: tuple[Dataset, ...]) -> Iterator[tuple[Dataset, tuple[Dataset, ...]]]:
-    for child in ds.get("ContentSequence") or ():
-        yield child, parents
-        yield from _walk(child, (*parents, child))
+def _sides_below(item: Dataset) -> set[Laterality]:
+    side = codes.SIDES.get(_code(item, "ConceptCodeSequence"))
+    found = {side} if side is not None else set()
+    for child in _children(item):
+        found |= _sides_below(child)
+    return found
+
+
+def _sides_of_images(root: Dataset, item: Dataset) -> set[Laterality]:
+    """Sides of the image library's entries that an item refers to (PS3.3 C.17.3.2.5)."""
+    found: set[Laterality] = set()
+    for child in _children(item):
+        path = texts(child, "ReferencedContentItemIdentifier")
+        target: Dataset | None = root if path else None
+        for number in path[1:]:
+            inside = _children(target) if target is not None else []
+            target = inside[int(number) - 1] if 0 < int(number) <= len(inside) else None
+        if target is not None and target is not root:
+            found |= _sides_below(target)
+        found |= _sides_of_images(root, child)
+    return found
+
+
+def _children(item: Dataset) -> list[Dataset]:
+    return items(item, "ContentSequence")
+
+
+def _code(item: Dataset, keyword: str) -> str:
+    sequence = items(item, keyword)
+    return codes.value(sequence[0]) if sequence else ""

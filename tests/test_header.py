@@ -9,8 +9,9 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from mammoscan import density, discover, header
+from mammoscan import density, dicomfile, discover, header
 from mammoscan.config import AnalysisConfig
 from mammoscan.domain import (
     AgeSource,
@@ -206,19 +207,28 @@ def test_deeply_nested_sequences_fail_without_an_end_of_the_run(tmp_path):
     assert result.reason is Reason.BROKEN_HEADER
 
 
-def test_a_deflate_bomb_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(header, "MOST_INFLATED", 10_000)
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
-
+def _deflated(tmp_path, name, **changes):
     ds = mammogram_dataset(
         np.zeros((400, 400), np.uint16), laterality=Laterality.LEFT, view=View.CC, subject=Subject("P"),
         transfer_syntax=DeflatedExplicitVRLittleEndian,
     )  # fmt: skip
-    path = tmp_path / "bomb"
+    for keyword, value in changes.items():
+        setattr(ds, keyword, value)
+    path = tmp_path / name
     path.write_bytes(file_bytes(ds))
-    result = _read(path)
+    return path
+
+
+def test_a_deflate_bomb_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(dicomfile, "MOST_INFLATED", 50_000)
+    result = _read(_deflated(tmp_path, "bomb", PatientComments="x" * 60_000))
     assert isinstance(result, Failed)
     assert "inflates" in result.detail
+
+
+def test_a_deflated_header_is_read_without_its_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(dicomfile, "MOST_INFLATED", 50_000)  # less than the pixels
+    assert isinstance(_read(_deflated(tmp_path, "whole")), Header)
 
 
 # --------------------------------------------------------------------------- walking
@@ -299,19 +309,6 @@ def test_an_estimate_is_named_as_one_and_nothing_stays_nothing(tmp_path):
     facts = _facts(tmp_path)
     assert density.best_density(facts, (), None, Density.B).source is DensitySource.ESTIMATE
     assert density.best_density(facts, (), None, None).density is Density.UNKNOWN
-
-
-def test_a_volpara_grade_is_read_from_its_private_block(monkeypatch):
-    from pydicom import datadict
-
-    monkeypatch.setitem(
-        datadict.private_dictionaries, "MATAKINA_10", {"0099xx02": ("SH", "1", "Volpara Density Grade", "")}
-    )
-    ds = _dataset()
-    ds.private_block(0x0099, "MATAKINA_10", create=True).add_new(0x02, "SH", "c")
-    ds.private_block(0x0099, "OTHER", create=True).add_new(0x02, "SH", "d")
-    found = density.private_density(ds, Laterality.LEFT)
-    assert (found.density, found.source) == (Density.C, DensitySource.PRIVATE)
 
 
 def test_our_own_reports_are_never_read_as_a_reading():

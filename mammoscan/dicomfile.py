@@ -1,0 +1,235 @@
+"""The header of a DICOM file as a data set: bounded in time and memory, nothing after it touched."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zlib
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+import pydicom
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.dataelem import DataElement, RawDataElement, empty_value_for_VR
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import read_dataset, read_sequence
+from pydicom.tag import BaseTag
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from mammoscan.errors import InputError, Reason
+from mammoscan.values import valid_uid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableSequence
+
+    Raw = RawDataElement | DataElement
+
+    from mammoscan.domain import SourceFile
+
+MOST_INFLATED = 64 * 1024 * 1024  # bytes that a deflated header may become
+DEFERRED = 32 * 1024 * 1024  # bytes; no attribute that is looked at is longer, vendors' private blocks may be
+_HEAD = 16 * 1024  # bytes; preamble and file meta information fit
+# The last group that is looked at holds the functional groups; vendors' private volumes and the pixels follow.
+_LAST = 0x52FFFFFF
+_UNDEFINED = 0xFFFFFFFF
+_CHARACTER_SET = 0x00080005
+_SCANNED = 64 * 1024  # bytes; most headers fit
+_ELEMENT, _LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")
+_SHORT = {vr.encode(): vr for vr in re.findall("..", "AEASATCSDADSDTFLFDISLOLTPNSHSLSSSTTMUIULUS")}
+# VRs with lengths of 32 and of 16 bits (PS3.5 tables 7.1-1 and 7.1-2)
+_LONG = {vr.encode(): vr for vr in ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV")}
+# Encodings that pydicom may guess when the transfer syntax is not one of these: (implicit VR, little endian).
+_ENCODINGS = {
+    ImplicitVRLittleEndian: (True, True),
+    ExplicitVRLittleEndian: (False, True),
+    ExplicitVRBigEndian: (False, False),
+}
+# Deflated Explicit VR, JPIP Referenced Deflate, JPIP HTJ2K Referenced Deflate
+_DEFLATED = {DeflatedExplicitVRLittleEndian, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
+_ENCAPSULATED = "1.2.840.10008.1.2.4."  # and RLE: explicit VR, little endian (PS3.5 A.4)
+_RLE = "1.2.840.10008.1.2.5"
+
+
+def read_header_dataset(file: SourceFile) -> Dataset:
+    """Everything before the pixels; a structured report, which has none, whole.
+
+    Raises
+    ------
+    InputError
+        ``NOT_DICOM``, or ``BROKEN_HEADER`` when an element reaches beyond the end of the file or a
+        deflated header grows beyond ``MOST_INFLATED``.
+    OSError
+        When the file cannot be read.
+    """
+    with file.path.open("rb") as stream:
+        head = stream.read(_HEAD)
+        has_magic = head[128:132] == b"DICM"
+        start = 132 if has_magic else 0
+        if not has_magic and not _plausible_start(head):
+            raise InputError(Reason.NOT_DICOM)
+        meta, end = _file_meta(head, start)
+        syntax = meta.get("TransferSyntaxUID", "")
+        if syntax in _DEFLATED:
+            stream.seek(end)
+            ds = _deflated(stream)
+        elif (encoding := _encoding(syntax)) is not None:
+            ds = _elements(stream, end, encoding, file.size, "ends within the header")
+        else:
+            ds = _guessed(stream, head, file.size, force=not has_magic)
+            meta = {**{e.keyword: str(e.value) for e in getattr(ds, "file_meta", ())}, **meta}
+    if len(ds) == 0:
+        raise InputError(Reason.BROKEN_HEADER if has_magic else Reason.NOT_DICOM, "no attributes")
+    # Without the mark, bytes that merely begin like a data set must at least say what they are.
+    if not has_magic and not valid_uid(str(ds.get("SOPClassUID", ""))):
+        raise InputError(Reason.NOT_DICOM)
+    ds.file_meta = FileMetaDataset()
+    for keyword in ("MediaStorageSOPClassUID", "TransferSyntaxUID"):
+        if meta.get(keyword):
+            setattr(ds.file_meta, keyword, meta[keyword])
+    return ds
+
+
+def _plausible_start(head: bytes) -> bool:
+    """Whether bytes without the DICM mark begin like a data set: group 0002 or 0008, low element."""
+    little = head[:2] in {b"\x02\x00", b"\x08\x00"} and head[3:4] == b"\x00"
+    return len(head) >= 8 and (little or (head[:2] == b"\x00\x08" and head[2:3] == b"\x00"))
+
+
+def _file_meta(head: bytes, start: int) -> tuple[dict[str, str], int]:
+    """The UIDs of the file meta information (PS3.10 7.1: explicit VR, little endian), and where it ends.
+
+    What does not look so is left to pydicom: the UIDs found so far and no transfer syntax.
+    """
+    wanted = {0x0002: "MediaStorageSOPClassUID", 0x0010: "TransferSyntaxUID"}
+    found: dict[str, str] = {}
+    at = start
+    while at + 12 <= len(head):
+        group, element = struct.unpack_from("<HH", head, at)
+        if group != 0x0002:
+            return found, at
+        vr = head[at + 4 : at + 6]
+        if not vr.isalpha():
+            break
+        if vr in _LONG:
+            (length,), at = struct.unpack_from("<I", head, at + 8), at + 12
+        else:
+            (length,), at = struct.unpack_from("<H", head, at + 6), at + 8
+        if element in wanted:
+            found[wanted[element]] = head[at : at + length].decode("ascii", "replace").strip(" \x00")
+        at += length
+    found.pop("TransferSyntaxUID", None)
+    return found, start
+
+
+def _encoding(syntax: str) -> tuple[bool, bool] | None:
+    if syntax.startswith(_ENCAPSULATED) or syntax == _RLE:
+        return False, True
+    return _ENCODINGS.get(pydicom.uid.UID(syntax)) if syntax else None
+
+
+def _elements(stream: BinaryIO, at: int, encoding: tuple[bool, bool], size: int, beyond: str) -> Dataset:
+    """The elements from ``at`` on: as many as can be scanned, the rest by pydicom."""
+    implicit, little = encoding
+    stop = _stop(stream, size, beyond)
+    if implicit or not little:
+        stream.seek(at)
+        return read_dataset(stream, implicit, little, stop_when=stop, defer_size=DEFERRED)
+    scanned, charset, rest = _scan(stream, at)
+    ds = Dataset(scanned, parent_encoding=charset)
+    ds.set_original_encoding(implicit, little, charset)
+    if rest is not None:
+        stream.seek(rest)
+        more = read_dataset(stream, implicit, little, stop_when=stop, defer_size=DEFERRED, parent_encoding=charset)
+        if not scanned:
+            return more
+        ds.update({tag: more.get_item(tag, keep_deferred=True) for tag in list(more.keys())})
+    return ds
+
+
+def _scan(stream: BinaryIO, first: int) -> tuple[dict[BaseTag, Raw], str | MutableSequence[str], int | None]:
+    """Elements in explicit VR, little endian (PS3.5 7.1.2) that lie within ``_SCANNED`` bytes from ``first``.
+
+    pydicom reads every encoding, at several times the cost; here is only the plain case.
+
+    Returns
+    -------
+    tuple
+        The elements; the character set; where the first element begins that is left to pydicom,
+        None when all were read.
+    """
+    stream.seek(first)
+    block = stream.read(_SCANNED)
+    end = len(block)
+    found: dict[BaseTag, Raw] = {}
+    charset: str | MutableSequence[str] = default_encoding
+    at = 0
+    while at + 8 <= end:
+        group, element, vr, length = _ELEMENT.unpack_from(block, at)
+        number, value = (group << 16) | element, at + 8
+        if number > _LAST:
+            return found, charset, None
+        name = _SHORT.get(vr)
+        if name is None:
+            name = _LONG.get(vr)
+            if name is None or value + 4 > end:
+                break
+            (length,) = _LENGTH.unpack_from(block, value)
+            value += 4
+        tag = BaseTag(number)
+        if length == _UNDEFINED:
+            if name != "SQ":
+                break
+            stream.seek(first + value)
+            sequence = read_sequence(stream, is_implicit_VR=False, is_little_endian=True, bytelength=length,
+                                     encoding=charset)  # fmt: skip
+            found[tag] = DataElement(tag, name, sequence, first + value, is_undefined_length=True)
+            at = stream.tell() - first
+            continue
+        if value + length > end:
+            break
+        content = block[value : value + length] if length else cast("bytes | None", empty_value_for_VR(name, raw=True))
+        found[tag] = RawDataElement(tag, name, length, content, first + value, is_implicit_VR=False,
+                                    is_little_endian=True)  # fmt: skip
+        if number == _CHARACTER_SET and content:
+            charset = convert_encodings([c.strip() for c in content.decode("ascii", "replace").split("\\")])
+        at = value + length
+    return found, charset, first + at
+
+
+def _stop(stream: BinaryIO, size: int, beyond: str) -> Callable[[int, str | None, int], bool]:
+    """Where to stop, with a check of every element on the way: pydicom takes short values for whole ones."""
+
+    def stop(tag: int, _vr: str | None, length: int) -> bool:
+        if tag > _LAST:
+            return True
+        if length != _UNDEFINED and stream.tell() + length > size:
+            raise InputError(Reason.BROKEN_HEADER, beyond)
+        return False
+
+    return stop
+
+
+def _deflated(stream: BinaryIO) -> Dataset:
+    """A deflated header, inflated to a bound, so that a small file cannot fill the memory."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        content = inflater.decompress(stream.read(), MOST_INFLATED)
+    except zlib.error as error:
+        raise InputError(Reason.BROKEN_HEADER, "the deflated part is damaged") from error
+    more = bool(inflater.unconsumed_tail)
+    beyond = f"inflates to more than {MOST_INFLATED} bytes before the pixels" if more else "ends within the header"
+    return _elements(io.BytesIO(content), 0, (False, True), len(content), beyond)
+
+
+def _guessed(stream: BinaryIO, head: bytes, size: int, *, force: bool) -> Dataset:
+    """A data set whose transfer syntax is missing or unknown: pydicom looks at its first elements."""
+    if any(uid.encode() in head for uid in _DEFLATED):
+        raise InputError(Reason.BROKEN_HEADER, "deflated, with damaged file meta information")
+    stream.seek(0)
+    stop = _stop(stream, size, "ends within the header")
+    return pydicom.filereader.read_partial(stream, stop, DEFERRED, force)
