@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import errno
 import os
 import stat
 import time
+from collections import deque
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,70 +20,91 @@ from mammoscan.header import read_header
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-log = logging.getLogger(__name__)
-
 Found = SourceFile | Skipped | Failed
+_NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # what a link that leads nowhere or to itself gives
 CHUNK = 64  # headers a task: enough to hide what a task costs
 
 
 def walk(root: Path, *, out: Path | None, follow_links: bool = True) -> Iterator[Found]:
-    """Every file below ``root``, sorted by name in each folder, each once.
+    """Every file below ``root``, sorted by name in each folder; every folder is entered once.
 
-    The output folder is left out as a whole when it lies inside the archive. Folders that cannot be
-    read are ``Failed``; links that lead nowhere or back are ``Skipped``; sockets, pipes and devices
-    are never opened. Names that are no UTF-8 are shown with escapes and stay usable.
+    Folders proper come first, folders behind symbolic links after all of them, so that a file has
+    the path it really lies at wherever it has one. The output folder is left out as a whole and
+    listed once. Folders that cannot be read are ``Failed``; links that lead nowhere or to a folder
+    already listed are ``Skipped``; sockets, pipes and devices are never opened. Names that are no
+    UTF-8 are shown with escapes and stay usable.
     """
     skip = _identity(out) if out is not None else None
-    yield from _folder(Path(root), "", skip, follow_links, frozenset())
+    entered: set[tuple[int, int]] = set()
+    linked: deque[tuple[Path, str]] = deque()
+    yield from _tree(Path(root), "", skip, entered, linked, follow=follow_links)
+    while linked:
+        path, relative = linked.popleft()
+        yield from _tree(path, relative, skip, entered, linked, follow=follow_links)
 
 
-def _folder(
-    folder: Path, prefix: str, skip: tuple[int, int] | None, follow: bool, parents: frozenset[tuple[int, int]]
-) -> Iterator[Found]:
-    identity = _identity(folder)
-    if identity is None:
-        yield Failed(_nothing(folder, prefix.rstrip("/")), Stage.DISCOVER, Reason.UNREADABLE)
-        return
-    try:
-        with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda e: os.fsencode(e.name))
-    except OSError as error:
-        yield Failed(
-            _nothing(folder, shown(prefix.rstrip("/") or ".")), Stage.DISCOVER, Reason.UNREADABLE, error.strerror or ""
-        )
-        return
-    inside = parents | {identity}
-    for entry in listed:
-        path, relative = Path(entry.path), prefix + entry.name
+def _tree(
+    top: Path, relative: str, skip: tuple[int, int] | None, entered: set[tuple[int, int]],
+    linked: deque[tuple[Path, str]], *, follow: bool,
+) -> Iterator[Found]:  # fmt: skip
+    """One tree without the folders behind links, which are added to ``linked``."""
+    # A stack, not recursion: folders nest as deep as path names are long.
+    waiting = [(top, relative)]
+    while waiting:
+        path, relative = waiting.pop()
         try:
-            if entry.is_symlink() and not follow:
-                yield Skipped(
-                    _nothing(path, shown(relative)), Stage.DISCOVER, Reason.LINK_LOOP, "links are not followed"
-                )
-                continue
             status = path.stat()
-        except OSError as error:
-            reason = Reason.LINK_LOOP if entry.is_symlink() else Reason.UNREADABLE
-            kind = Skipped if entry.is_symlink() else Failed
-            yield kind(_nothing(path, shown(relative)), Stage.DISCOVER, reason, error.strerror or "")
-            continue
-        if stat.S_ISDIR(status.st_mode):
             here = (status.st_dev, status.st_ino)
             if here == skip:
+                yield Skipped(_nothing(path, relative), Stage.DISCOVER, Reason.OUTPUT, "the whole folder")
                 continue
-            if here in inside:
-                yield Skipped(_nothing(path, shown(relative)), Stage.DISCOVER, Reason.LINK_LOOP, "leads back")
+            if here in entered:
+                yield Skipped(_nothing(path, relative), Stage.DISCOVER, Reason.LINK_LOOP, "a folder already listed")
                 continue
-            yield from _folder(path, relative + "/", skip, follow, inside)
-        elif stat.S_ISREG(status.st_mode):
-            yield SourceFile(path, shown(relative), status.st_size, status.st_mtime_ns)
-        else:
-            yield Skipped(_nothing(path, shown(relative)), Stage.DISCOVER, Reason.NOT_DICOM, "not a regular file")
+            with os.scandir(path) as entries:
+                listed = sorted(entries, key=lambda e: os.fsencode(e.name))
+        except OSError as error:
+            yield Failed(_nothing(path, relative), Stage.DISCOVER, Reason.UNREADABLE, error.strerror or "")
+            continue
+        entered.add(here)
+        folders = []
+        for entry in listed:
+            inner = f"{relative}/{entry.name}" if relative else entry.name
+            found = _entry(entry, inner, follow=follow)
+            if found is not None:
+                yield found
+            elif entry.is_symlink():
+                linked.append((Path(entry.path), inner))
+            else:
+                folders.append((Path(entry.path), inner))
+        waiting.extend(reversed(folders))
+
+
+def _entry(entry: os.DirEntry[str], relative: str, *, follow: bool) -> Found | None:
+    """What an entry of a folder is; None for a folder that is to be entered."""
+    path = Path(entry.path)
+    if entry.is_symlink() and not follow:
+        return Skipped(_nothing(path, relative), Stage.DISCOVER, Reason.LINK_LOOP, "links are not followed")
+    try:
+        status = entry.stat()
+    except OSError as error:
+        place = _nothing(path, relative)
+        if entry.is_symlink() and error.errno in _NOWHERE:
+            return Skipped(place, Stage.DISCOVER, Reason.LINK_LOOP, error.strerror or "")
+        return Failed(place, Stage.DISCOVER, Reason.UNREADABLE, error.strerror or "")
+    if stat.S_ISDIR(status.st_mode):
+        return None
+    if stat.S_ISREG(status.st_mode):
+        return SourceFile(path, shown(relative), status.st_size, status.st_mtime_ns)
+    return Skipped(_nothing(path, relative), Stage.DISCOVER, Reason.NOT_DICOM, "not a regular file")
 
 
 def shown(relative: str) -> str:
-    """A path as text that can be written anywhere: bytes that are no UTF-8 and control characters escaped."""
-    text = relative.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A path as text that can be written anywhere, a different text for every path.
+
+    Bytes that are no UTF-8, control characters and the backslash itself are escaped.
+    """
+    text = relative.replace("\\", r"\x5c").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -135,4 +157,4 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 def _nothing(path: Path, relative: str) -> SourceFile:
     """A place that is listed but not read."""
-    return SourceFile(path, relative, 0, 0)
+    return SourceFile(path, shown(relative) or ".", 0, 0)

@@ -258,6 +258,7 @@ class Skipped:
     study_instance_uid: str = ""
     sop_instance_uid: str = ""
     densities: tuple[DensityReading, ...] = ()  # what an SR of the study said, reason DENSITY_SOURCE
+    patient: tuple[str, str] = ("", "")  # whom that SR is about: PatientID and IssuerOfPatientID
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydicom.uid import UID
 
@@ -14,6 +14,7 @@ from mammoscan.dicomfile import read_header_dataset
 from mammoscan.domain import (
     Age,
     AgeSource,
+    DensityReading,
     Failed,
     Flag,
     Header,
@@ -158,8 +159,9 @@ def classify(ds: Dataset, file: SourceFile) -> Header | Skipped | Failed:
     study, instance = text(ds, "StudyInstanceUID"), text(ds, "SOPInstanceUID")
     modality = text(ds, "Modality").upper()
 
-    def skipped(reason: Reason, detail: str = "", densities: tuple[Any, ...] = ()) -> Skipped:
-        return Skipped(file, Stage.HEADER, reason, detail, valid_uid(study), valid_uid(instance), densities)
+    def skipped(reason: Reason, detail: str = "", densities: tuple[DensityReading, ...] = ()) -> Skipped:
+        patient = (text(ds, "PatientID"), text(ds, "IssuerOfPatientID")) if densities else ("", "")
+        return Skipped(file, Stage.HEADER, reason, detail, valid_uid(study), valid_uid(instance), densities, patient)
 
     if sop_class.startswith(_STRUCTURED_REPORT) or modality == "SR":
         found = density.reported_densities(ds)

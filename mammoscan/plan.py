@@ -32,69 +32,86 @@ def plan_studies(results: Iterable[Result]) -> tuple[tuple[StudyPlan, ...], tupl
 
     One SOPInstanceUID with one content twice: the first by path stays, the others are ``DUPLICATE``.
     With two contents, or of one study with two patients: all of them fail, none is chosen.
-    Every result ends in exactly one place.
+    Every result ends in exactly one place, whatever the order of the results.
     """
     studies: dict[str, list[Result]] = defaultdict(list)
     loose: list[Skipped | Failed] = []
-    for result in _without_twins(results):
+    for result in _without_twins(sorted(results, key=lambda r: r.file.relative)):
         uid = result.study.study_instance_uid if isinstance(result, Header) else result.study_instance_uid
         if uid:
             studies[uid].append(result)
-        elif not isinstance(result, Header):
-            loose.append(result)
+        else:
+            loose.append(_failed(result, Reason.MISSING_UID) if isinstance(result, Header) else result)
     return tuple(_plan(uid, studies[uid]) for uid in sorted(studies)), tuple(loose)
 
 
 def _plan(uid: str, results: list[Result]) -> StudyPlan:
     headers = [r for r in results if isinstance(r, Header)]
-    failed = [r for r in results if isinstance(r, Failed)]
-    if len({(h.patient.patient_id, h.patient.issuer) for h in headers}) > 1:
-        failed += [_failed(h, Reason.MIXED_PATIENTS) for h in headers]
-        headers = []
-    headers.sort(key=lambda h: (_or_last(h.series_number), _or_last(h.instance_number), h.sop_instance_uid))
     skipped = tuple(r for r in results if isinstance(r, Skipped))
-    densities = tuple(dict.fromkeys(d for s in skipped for d in s.densities))
+    failed = [r for r in results if isinstance(r, Failed)]
+    stating = [s for s in skipped if s.densities]
+    patients = [(h.patient.patient_id, h.patient.issuer) for h in headers]
+    if _differ([*patients, *(s.patient for s in stating if s.patient[0])]):
+        failed += [_failed(h, Reason.MIXED_PATIENTS) for h in headers]
+        headers, stating = [], []
+    headers.sort(key=lambda h: (_or_last(h.series_number), _or_last(h.instance_number), h.sop_instance_uid))
+    densities = tuple(dict.fromkeys(d for s in stating for d in s.densities))
     return StudyPlan(uid, tuple(headers), skipped, tuple(failed), densities)
 
 
-def _without_twins(results: Iterable[Result]) -> list[Result]:
-    out: list[Result] = []
-    by_uid: dict[str, list[Header]] = defaultdict(list)
+def _differ(patients: list[tuple[str, str]]) -> bool:
+    """Whether these are two patients: two identifiers, or one of two issuers. A missing issuer says nothing."""
+    return len({identifier for identifier, _ in patients}) > 1 or len({i for _, i in patients if i}) > 1
+
+
+def _without_twins(results: list[Result]) -> list[Result]:
+    """The results, with those of images that share a SOPInstanceUID turned into what that means."""
+    images: dict[str, list[Header]] = defaultdict(list)
+    others: set[str] = set()
     for result in results:
         if isinstance(result, Header):
-            by_uid[result.sop_instance_uid].append(result)
-        else:
-            out.append(result)
-    for twins in by_uid.values():
-        if len(twins) == 1:
-            out.append(twins[0])
-            continue
-        twins.sort(key=lambda h: h.file.relative)
-        try:
-            contents = {_content(h) for h in twins}
-        except OSError as error:
-            out.extend(_failed(h, Reason.UNREADABLE, error.strerror or "") for h in twins)
-            continue
-        if len(contents) > 1:
-            out.extend(_failed(h, Reason.CONFLICTING_UID) for h in twins)
-            continue
-        first, *others = twins
-        out.append(first)
-        out.extend(
-            Skipped(h.file, Stage.DISCOVER, Reason.DUPLICATE, f"of {first.file.relative}",
-                    h.study.study_instance_uid, h.sop_instance_uid)
-            for h in others
-        )  # fmt: skip
-    return out
+            images[result.sop_instance_uid].append(result)
+        elif isinstance(result, Skipped) and result.sop_instance_uid:
+            # Skipped by rule although an image of this UID was not: its content is another one.
+            others.add(result.sop_instance_uid)
+    decided = {uid: _decided(twins, contradicted=uid in others) for uid, twins in images.items()}
+    return [decided[r.sop_instance_uid].pop(0) if isinstance(r, Header) else _contradicted(r, images) for r in results]
 
 
-def _content(header: Header) -> str:
-    with header.file.path.open("rb") as stream:
-        return (
-            hashlib.file_digest(stream, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else hashlib.sha256(stream.read()).hexdigest()
+def _contradicted(result: Skipped | Failed, images: dict[str, list[Header]]) -> Skipped | Failed:
+    if isinstance(result, Skipped) and result.sop_instance_uid in images:
+        return Failed(
+            result.file, Stage.DISCOVER, Reason.CONFLICTING_UID, "", result.study_instance_uid, result.sop_instance_uid
         )
+    return result
+
+
+def _decided(twins: list[Header], *, contradicted: bool) -> list[Result]:
+    """What becomes of images with one SOPInstanceUID, in their order."""
+    if contradicted:
+        return [_failed(h, Reason.CONFLICTING_UID) for h in twins]
+    if len(twins) == 1:
+        return list(twins)
+    try:
+        same = len({h.file.size for h in twins}) == 1 and len({_content(h) for h in twins}) == 1
+    except OSError as error:
+        return [_failed(h, Reason.UNREADABLE, error.strerror or "") for h in twins]
+    if not same:
+        return [_failed(h, Reason.CONFLICTING_UID) for h in twins]
+    first, *others = twins
+    return [first, *(
+        Skipped(h.file, Stage.DISCOVER, Reason.DUPLICATE, f"of {first.file.relative}",
+                h.study.study_instance_uid, h.sop_instance_uid)
+        for h in others
+    )]  # fmt: skip
+
+
+def _content(header: Header) -> bytes:
+    digest = hashlib.sha256()
+    with header.file.path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
 
 
 def _failed(header: Header, reason: Reason, detail: str = "") -> Failed:
