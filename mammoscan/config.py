@@ -18,7 +18,7 @@ class AnalysisConfig:
 
     include: tuple[str, ...] = ("implant", "partial", "secondary-capture")  # sorted: the digest counts the order
     max_regions: int = 20  # candidate regions classified per image
-    max_findings: int = 5  # findings reported per image
+    max_findings: int = 3  # findings reported per image: as many marks as a reader looks at
     crop_side: int = 160  # pixels
     crop_context: float = 1.6  # crop side over the region's larger box side
     max_pixels: int = 100_000_000
