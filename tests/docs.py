@@ -87,6 +87,26 @@ def features() -> str:
     return _table(("feature", "unit", "formula", "source"), [(f"`{name}`", *doc) for name, doc in FEATURE_DOCS.items()])
 
 
+def layouts() -> str:
+    """Every layout that training reads."""
+    from mammoscan.model.datasets.layouts import LAYOUTS
+
+    return _table(
+        ("layout", "recognised by", "what is taken", "cite"),
+        [(layout.name, layout.recognised, layout.truth, layout.cite) for layout in LAYOUTS],
+    )
+
+
+def manifest() -> str:
+    """Every column of a manifest."""
+    from mammoscan.model.datasets.layouts import MANIFEST
+
+    return _table(
+        ("column", "needed", "meaning"),
+        [(f"`{c.name}`", "yes" if c.needed else "no", c.meaning) for c in MANIFEST],
+    )
+
+
 PARTS = {
     "commands": commands,
     "exit codes": exit_codes,
@@ -94,6 +114,8 @@ PARTS = {
     "reasons": reasons,
     "columns": columns,
     "features": features,
+    "layouts": layouts,
+    "manifest": manifest,
 }
 
 
