@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from joblib.externals.loky import get_reusable_executor
+from joblib.executor import get_memmapping_executor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -139,7 +139,9 @@ def worker_count(asked: int) -> int:
 
 
 def _executor(workers: int) -> Any:
-    return get_reusable_executor(max_workers=workers, timeout=300)
+    # joblib keeps one executor a process. Made by its own factory, so that a later ``joblib.Parallel``
+    # (the header pass of a second run) can take it over. Arrays are passed on as they are.
+    return get_memmapping_executor(workers, timeout=300, max_nbytes=None)
 
 
 def _in_worker(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -73,3 +75,16 @@ def test_no_more_than_the_bound_is_taken_from_the_feed():
             assert len(taken) - consumed <= 3
             consumed += 1
     assert consumed == 12
+
+
+def test_joblib_can_run_in_parallel_after_the_pool():
+    # In a process of its own: what other tests left behind must not help.
+    code = (
+        "import joblib; from mammoscan.pool import Task, WorkPool\n"
+        "for _ in range(2):\n"
+        "    pool = WorkPool(2, in_flight=4)\n"
+        "    found = [r for r in pool.results(iter([Task(n, abs, (-n,)) for n in range(8)])) if r is not None]\n"
+        "    assert sorted(found) == [(n, n) for n in range(8)], found\n"
+        "    assert joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(-n) for n in range(8)) == list(range(8))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
