@@ -95,6 +95,7 @@ class AgeSource(str, Enum):
     BIRTH_AND_STUDY_DATE = "PatientBirthDate+StudyDate"
     BIRTH_AND_ACQUISITION_DATE = "PatientBirthDate+AcquisitionDate"
     BIRTH_AND_CONTENT_DATE = "PatientBirthDate+ContentDate"
+    TABLE = "table"  # given by the user
 
 
 class SpacingSource(str, Enum):
@@ -103,6 +104,7 @@ class SpacingSource(str, Enum):
     PIXEL_SPACING = "PixelSpacing"
     IMAGER = "ImagerPixelSpacing"
     IMAGER_CORRECTED = "ImagerPixelSpacing/EstimatedRadiographicMagnificationFactor"
+    TABLE = "table"  # given by the user
 
 
 class RegionKind(str, Enum):

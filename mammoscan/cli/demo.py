@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,8 @@ if TYPE_CHECKING:
     from mammoscan.config import RunConfig
 
 
-@click.command("demo")
+# The files are whole when they are read: this process wrote them.
+@click.command("demo", context_settings={"default_map": {"settle_seconds": 0.0}})
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--seed", type=int, default=20260101, show_default=True, help="Seed of the synthetic images.")
 @click.option("--write-only", is_flag=True, help="Write the archive and its labels, do not run.")
@@ -35,6 +35,5 @@ def demo_command(out: Path, seed: int, write_only: bool, configure: Callable[[Pa
     click.echo(f"wrote {len(paths)} files of synthetic studies below {out}", err=True)
     if write_only:
         return
-    # The files are whole: this process wrote them.
-    status = execute(replace(configure(out / "archive", out / "reports"), settle_seconds=0.0))
+    status = execute(configure(out / "archive", out / "reports"))
     raise SystemExit(0 if status == ExitCode.SOME_FAILED else status)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import click
 
-SOURCES = ("mias", "cbis-mass", "cesm", "rsna")
-
 
 @click.command("train")
-@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--out",
     required=True,
@@ -32,36 +31,32 @@ SOURCES = ("mias", "cbis-mass", "cesm", "rsna")
     type=click.IntRange(0),
     default=400,
     show_default=True,
-    help="Normal screening films to draw from the RSNA folder.",
+    help="Normal films to draw from an RSNA folder.",
 )
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Processes that cut crops.")
 def train_command(
     data: Path, out: Path, start: Path, seed: int, epochs: int, fine_epochs: int, rsna_films: int, jobs: int
 ) -> None:
-    """Train the region network on the folders mias, cbis-mass, cesm and rsna below DATA.
+    """Train the region network on the labelled sets below DATA, or on a manifest.
 
-    Stopped training goes on from the last finished step. The model in --out is what
-    `mammoscan run --model` uses.
+    The layouts that are read are listed in the README. Stopped training goes on from the last finished
+    step. The model in --out is what `mammoscan run --model` uses.
     """
     import numpy as np
 
     from mammoscan.console import Console, set_up_logging
-    from mammoscan.model import release
-    from mammoscan.model.datasets import folders
+    from mammoscan.model import datasets, release
+    from mammoscan.model.examples import choose
     from mammoscan.model.train import TrainConfig, train
 
     out.mkdir(parents=True, exist_ok=True)
     set_up_logging(out / "train.log")
     console = Console()
-    films = []
-    for source in SOURCES:
-        found = folders.read(data, source)
-        if source == "rsna":
-            normal = [f for f in found if f.is_normal()]
-            order = np.random.default_rng(seed).permutation(len(normal))[:rsna_films]
-            found = [normal[i] for i in sorted(order)]
-        console.note(f"{source}: {len(found)} images")
-        films.extend(found)
+    found = datasets.read(data)
+    films = choose(found, screening=rsna_films, seed=seed)
+    for source, count in sorted(Counter(film.source for film in found).items()):
+        used = sum(film.source == source for film in films)
+        console.note(f"{source}: {count} images, {used} of them used")
     with np.load(start, allow_pickle=False) as arrays:
         weights = {name: arrays[name] for name in arrays.files}
     config = TrainConfig(seed=seed, epochs=epochs, fine_epochs=fine_epochs, jobs=jobs)

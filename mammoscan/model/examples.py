@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mammoscan.model.datasets.folders import Box, Film
+    from mammoscan.model.datasets.film import Box, Film
 
 # Negatives: this many of a film's own most salient candidate regions that touch no finding.
 NEGATIVES = {"mias": 8, "cbis-mass": 1, "cesm": 2, "rsna": 1}
+NEGATIVES_ELSEWHERE = 2
 UNKNOWN_DENSITY = DensityReading(_Density.UNKNOWN, DensitySource.NONE, Laterality.UNKNOWN)
 
 
@@ -47,6 +48,16 @@ class Examples:
     def rows(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Examples:
         """Some of them."""
         return Examples(*(getattr(self, name)[chosen] for name in self.__slots__))
+
+
+def choose(films: Sequence[Film], *, screening: int, seed: int) -> list[Film]:
+    """The films to train on: all, but of the RSNA films only ``screening`` normal ones, drawn by seed.
+
+    RSNA's other films have no place of a lesion, so that nothing can be cut out of them.
+    """
+    normal = [index for index, film in enumerate(films) if film.source == "rsna" and film.is_normal()]
+    drawn = set(np.random.default_rng(seed).permutation(normal)[:screening].tolist())
+    return [film for index, film in enumerate(films) if film.source != "rsna" or index in drawn]
 
 
 def make(films: Sequence[Film], *, side: int, context: float, jobs: int) -> Examples:
@@ -72,7 +83,8 @@ def _of_film(film: Film, side: int, context: float) -> list[tuple[object, ...]]:
 
     def add(box: Box, label: str, kind: str) -> None:
         patch = crops.crop(prepared, box, side=side, context=context)
-        out.append((patch, clinical, CLASSES.index(label), film.source, film.patient, film.name, kind))
+        out.append((patch, clinical, CLASSES.index(label), film.source, film.patient,
+                    f"{film.source}/{film.name}", kind))  # fmt: skip
 
     for label, box in found:
         add(box, label, "truth")
@@ -83,7 +95,9 @@ def _of_film(film: Film, side: int, context: float) -> list[tuple[object, ...]]:
         hit = next((label for label, box in found if _marks(region.box, region.centre, box)), None)
         if hit is not None:
             add(region.box, hit, "candidate")
-        elif negatives < NEGATIVES[film.source] and all(overlap(region.box, box) < 0.05 for box in occupied):
+        elif negatives < NEGATIVES.get(film.source, NEGATIVES_ELSEWHERE) and all(
+            overlap(region.box, box) < 0.05 for box in occupied
+        ):
             add(region.box, "normal", "candidate")
             negatives += 1
     return out

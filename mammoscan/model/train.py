@@ -17,16 +17,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from mammoscan.config import AnalysisConfig
+from mammoscan.errors import LabelError
 from mammoscan.model import examples as made
 from mammoscan.model import network, split
 from mammoscan.model.classify import CLASSES, CLINICAL, CPU_BATCH, softmax
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from mammoscan.model.datasets.folders import Film
+    from mammoscan.model.datasets.film import Film
     from mammoscan.model.examples import Examples
 
 log = logging.getLogger(__name__)
@@ -103,6 +105,26 @@ def conv4_maps(crops: NDArray[np.uint8], weights: dict[str, NDArray[Any]], path:
     return stored
 
 
+def check_classes(examples: Examples, parts: Mapping[str, NDArray[np.intp]]) -> None:
+    """Make sure that every part has crops of every class, and a film without a lesion.
+
+    Raises
+    ------
+    LabelError
+        Naming the part and what it lacks.
+    """
+    for name, rows in parts.items():
+        part = examples.rows(rows)
+        lacking = [CLASSES[label] for label in range(len(CLASSES)) if not (part.label == label).any()]
+        if not set(part.film) - set(part.film[part.label > 0]):
+            lacking.append("a normal film")
+        if lacking:
+            raise LabelError(
+                f"the {name} part has no {', no '.join(lacking)}",
+                remedy="add patients: each of the parts needs normal, benign and malignant cases",
+            )
+
+
 def balanced(examples: Examples, rows: NDArray[np.intp], rng: np.random.Generator, count: int) -> NDArray[np.intp]:
     """``count`` of the rows, each class a third, and within a class each source alike (by root of its size)."""
     chosen = []
@@ -134,6 +156,7 @@ def train(films: list[Film], start: dict[str, NDArray[Any]], out: Path, config: 
     twin[extra_of] = len(examples.label) + np.arange(len(extra_of))
     training = np.flatnonzero((part != TEST_FOLD) & (part != VALIDATION_FOLD))
     validation = np.flatnonzero(part == VALIDATION_FOLD)
+    check_classes(examples, {"training": training, "validation": validation})
     log.info("examples %d, training %d, validation %d", len(examples.label), len(training), len(validation))
 
     side = examples.crops.shape[1]
@@ -255,7 +278,7 @@ def selection_score(examples: Examples, p: NDArray[np.float64]) -> float:
     and of malignant against the candidate regions of normal tissue.
     """
     scores = []
-    for source in ("cbis-mass", "mias"):
+    for source in np.unique(examples.source):
         rows = (examples.source == source) & (examples.label > 0)
         if len(np.unique(examples.label[rows])) == 2:
             scores.append(roc_auc_score(examples.label[rows] == MALIGNANT, p[rows, MALIGNANT]))
@@ -277,7 +300,7 @@ def evaluation(
     found = calibrated[truth & (validation.kind == "truth")]
     worst = [
         calibrated[validation.film == film].max()
-        for film in np.unique(validation.film[np.isin(validation.source, ("mias", "rsna"))])
+        for film in np.unique(validation.film)
         if not (validation.label[validation.film == film] > 0).any()
     ]
     return {
@@ -296,16 +319,15 @@ def figures(examples: Examples, p: NDArray[np.float64], *, replicates: int = 200
     out: dict[str, Any] = {}
     m = p[:, MALIGNANT]
     truth_box = examples.kind == "truth"
-    tasks = {
-        "cbis malignant vs benign, true boxes": (examples.source == "cbis-mass") & truth_box & (examples.label > 0),
-        "mias malignant vs benign, true boxes": (examples.source == "mias") & truth_box & (examples.label > 0),
-        "mias malignant vs candidate regions without finding": (examples.source == "mias") & (examples.label != 1),
-        "cesm malignant vs candidate regions without finding": examples.source == "cesm",
-        "malignant vs everything else, all sources": np.ones(len(m), bool),
-    }
+    tasks = {}
+    for source in np.unique(examples.source):
+        of_set = examples.source == source
+        tasks[f"{source} malignant vs benign, true boxes"] = of_set & truth_box & (examples.label > 0)
+        tasks[f"{source} malignant vs candidate regions without finding"] = of_set & (examples.label != 1)
+    tasks["malignant vs everything else, all sources"] = np.ones(len(m), bool)
     for name, rows in tasks.items():
         y, s, g = examples.label[rows] == MALIGNANT, m[rows], examples.group[rows]
-        if y.all() or not y.any():
+        if len(np.unique(y)) < 2:
             out[name] = {"auc": None, "n": int(rows.sum()), "positive": int(y.sum())}
             continue
         patients, index = np.unique(g, return_inverse=True)

@@ -23,7 +23,18 @@ import numpy as np
 
 from mammoscan.errors import InputError, Reason
 from mammoscan.model.datasets import images, tables
-from mammoscan.model.datasets.film import BENIGN, CALCIFICATION, MALIGNANT, Box, Film, Lesion, Points, longest_mm, worst
+from mammoscan.model.datasets.film import (
+    BENIGN,
+    CALCIFICATION,
+    MALIGNANT,
+    MASS,
+    Box,
+    Film,
+    Lesion,
+    Points,
+    longest_mm,
+    worst,
+)
 from mammoscan.model.datasets.folders import mass_kind
 
 if TYPE_CHECKING:
@@ -46,7 +57,7 @@ NEEDED = {
 }
 CASE = re.compile(r"(Mass|Calc)-(Training|Test)_P_\d+_(LEFT|RIGHT)_[A-Z]+(_\d+)?")
 _PATHOLOGY = {"malignant": MALIGNANT, "benign": BENIGN, "benign_without_callback": BENIGN}
-_TYPE = {"mass": "mass", "calcification": CALCIFICATION}
+_TYPE = {"mass": MASS, "calcification": CALCIFICATION}
 _DENSITY = tables.DENSITIES | {"0": ""}  # DDSM's 0 is no reading
 _DEEPEST = 6  # folders between the tables and the cases
 _SHAPE_SLACK = 0.02  # relative difference of the ratio of sides up to which a mask fits its image

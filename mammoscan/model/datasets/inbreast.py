@@ -82,6 +82,8 @@ def read(table: Path) -> list[Film]:
     for path in sorted((table.parent / "AllDICOMs").rglob("*.dcm")):
         if found := _DICOM.match(path.name):
             files.setdefault(found[1], []).append(path)
+    if not (table.parent / "AllXML").is_dir():
+        raise LabelError("no folder AllXML beside it", path=table, remedy="fetch the outlines of the release too")
     films: dict[str, Film] = {}
     for row in tables.read_table(table, NEEDED):
         if not (row.get("file_name") or row.get("laterality") or row.get("view")):
@@ -111,7 +113,7 @@ def _film(row: Row, files: dict[str, list[Path]]) -> Film:
         laterality=side,
         view=view,
         density=images.reading(density, side),
-        age=header.age if age is None else Age(age, AgeSource.PATIENT_AGE),
+        age=header.age if age is None else Age(age, AgeSource.TABLE),
     )
     xml = row.table.parent / "AllXML" / f"{name}.xml"
     return Film(

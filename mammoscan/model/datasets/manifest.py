@@ -103,8 +103,8 @@ def _header(
         laterality=known,
         view=view if view is not View.UNKNOWN else header.view,
         density=images.reading(density, known) or header.density,
-        age=header.age if age is None else Age(age, AgeSource.PATIENT_AGE),
-        spacing=header.spacing or (Spacing(mm, mm, SpacingSource.PIXEL_SPACING) if mm else None),
+        age=header.age if age is None else Age(age, AgeSource.TABLE),
+        spacing=header.spacing or (Spacing(mm, mm, SpacingSource.TABLE) if mm else None),
     )
 
 

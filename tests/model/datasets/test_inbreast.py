@@ -63,6 +63,7 @@ def _line(name="20586908", side="R", view="CC", acr="3", birads="5"):
 
 def _csv(root, *lines, head=HEAD):
     path = root / "INbreast.csv"
+    (root / "AllXML").mkdir(exist_ok=True)  # as in the release, which has no file there for images without outlines
     path.write_text("".join(";".join(line) + "\n" for line in (head, *lines)), encoding="utf-8")
     return path
 
@@ -91,6 +92,14 @@ def test_facts_come_from_the_table_and_the_patient_from_the_file_name(tmp_path):
     assert {f.patient for f in films} == {f"inbreast/{HASH}"}
     assert [f.density for f in films] == ["", "c"]
     assert [f.is_normal() for f in films] == [False, True]
+
+
+def test_a_release_without_its_outlines_is_refused(tmp_path):
+    _dicom(tmp_path)
+    table = _csv(tmp_path, _line())
+    (tmp_path / "AllXML").rmdir()
+    with pytest.raises(LabelError, match="AllXML"):
+        inbreast.read(table)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +171,7 @@ def test_the_workbook_says_the_same_as_the_csv(tmp_path):
 
 def test_an_error_in_the_workbook_has_its_row(tmp_path):
     _dicom(tmp_path)
+    (tmp_path / "AllXML").mkdir()
     row = ["removed", "removed", "R", "CC", 201001.0, 20586908.0, 3.0, 2.0]
     table = made.xls(tmp_path / "INbreast.xls", [HEAD, row, [*row[:5], 20586909.0, 3.0, 9.0]])
     with pytest.raises(LabelError, match=r"INbreast.xls: row 3, column 'file_name'"):
