@@ -12,6 +12,7 @@ from mammoscan.audit.compare import equality_test
 from mammoscan.audit.intervals import (
     Interval,
     auc_influence,
+    auc_score_interval,
     bootstrap,
     delong,
     normal_interval,
@@ -203,18 +204,19 @@ class _Part:
             refused=refused,
         )
 
-    def _auc(self, inside: NDArray[np.bool_]) -> tuple[float, Interval | None]:
+    def _auc(self, inside: NDArray[np.bool_]) -> tuple[float, Interval]:
         truth, scores, groups = self.cases.truth[inside], self.cases.scores[inside], self.cases.groups[inside]
-        if truth.sum() < 2 or (~truth).sum() < 2:
-            return float(delong(truth, scores).auc[0]), None
         _, dense = np.unique(groups, return_inverse=True)
         independent = int(dense.max()) + 1 == len(truth)
         result = delong(truth, scores, None if independent else dense)
         error = float(np.sqrt(max(float(result.covariance[0, 0]), 0.0)))
         method = "DeLong" if independent else "DeLong, clustered by patient (Obuchowski)"
         interval = normal_interval(float(result.auc[0]), error, method, self.settings.level)
-        # Separated classes leave no variance, which is not certainty.
-        return float(result.auc[0]), interval if np.isfinite(error) and error > 0 else None
+        if not (np.isfinite(error) and error > 0):
+            # Separated classes or a single case leave no variance, which is not certainty.
+            positives, negatives = len(np.unique(groups[truth])), len(np.unique(groups[~truth]))
+            interval = auc_score_interval(float(result.auc[0]), positives, negatives, self.settings.level)
+        return float(result.auc[0]), interval
 
     def _rates(self) -> list[list[tuple[str, float, Interval]]]:
         """Sensitivity and specificity of each group, bootstrapped over patients in one pass."""
