@@ -8,11 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from mammoscan import NOTICE, __version__
-from mammoscan.audit import figures, words
 from mammoscan.audit import gallery as gallery_module
+from mammoscan.audit import words
 from mammoscan.audit.gallery import Card, Gallery
 from mammoscan.audit.links import link_to
 from mammoscan.audit.measure import LevelAudit, reaches
@@ -43,8 +41,8 @@ details{margin:.4rem 0}summary{cursor:pointer;font-weight:600}
 """
 
 
-def page(audit: Audit, drawn: Mapping[str, Figure], galleries: Sequence[Gallery], out: Path) -> bytes:
-    """The page; links to reports are relative to ``out``. ``drawn``: figures by title."""
+def page(audit: Audit, vectors: Mapping[str, str], galleries: Sequence[Gallery], out: Path) -> bytes:
+    """The page; links to reports are relative to ``out``. ``vectors``: figures as SVG by title."""
     results = audit.joined.results
     sections = [("Figures", "figures"), ("Misses and false alarms", "cases")]
     sections += [("Baseline", "baseline")] if audit.comparisons else []
@@ -67,7 +65,7 @@ def page(audit: Audit, drawn: Mapping[str, Figure], galleries: Sequence[Gallery]
         "</div>",
         "<nav>" + "".join(f"<a href='#{anchor}'>{title}</a>" for title, anchor in sections) + "</nav>",
         "<h2 id='figures'>Figures</h2><div class='figures'>",
-        *(_figure(number, title, figures.svg(figure)) for number, (title, figure) in enumerate(drawn.items())),
+        *(_figure(number, title, vector) for number, (title, vector) in enumerate(vectors.items())),
         "</div><div id='cases'></div>",
     ]
     parts += [_gallery(g, audit, out) for g in galleries]

@@ -35,16 +35,17 @@ def write_audit(audit: Audit, out: Path) -> tuple[Path, ...]:
     """Write every file of an audit into a folder; each appears whole."""
     pictures = gallery.galleries(audit)
     drawn = figures.all_figures(audit)
+    vectors = {title: figures.svg(figure) for title, figure in drawn.items()}
     files: dict[str, bytes] = {
         "metrics.json": metrics_json(audit),
         "metrics.csv": table(METRIC_COLUMNS, (metric_row(m) for m in audit.measures)),
         "cases.csv": table(CASE_COLUMNS, case_rows(audit)),
         "unmatched.csv": table(UNMATCHED_COLUMNS, unmatched_rows(audit)),
-        "audit.html": html.page(audit, drawn, pictures, out),
+        "audit.html": html.page(audit, vectors, pictures, out),
         "audit.pdf": pdf.render(audit, drawn, pictures, out),
     }
-    for title, figure in drawn.items():
-        files[f"figures/{figure_name(title)}.svg"] = figures.svg(figure).encode()
+    for title, vector in vectors.items():
+        files[f"figures/{figure_name(title)}.svg"] = vector.encode()
     if audit.comparisons:
         files["changed.csv"] = table(CHANGED_COLUMNS, changed_rows(audit))
     out.mkdir(parents=True, exist_ok=True)

@@ -123,6 +123,13 @@ class Audit:
         return AuditExit.FINE
 
 
+def check(config: AuditConfig) -> None:
+    """Find what is wrong with options and labels before anything takes long; raises as ``audit``."""
+    for text in config.fail_under:
+        parse_bar(text)
+    levels_for(read_labels(config.labels, _split_columns(config.columns)[0]).key, config.levels)
+
+
 def audit(config: AuditConfig) -> Audit:
     """Audit results against labels.
 

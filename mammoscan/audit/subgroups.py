@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from mammoscan.audit.intervals import (
     Interval,
     auc_influence,
     auc_score_interval,
-    bootstrap,
+    bootstrap_sums,
     delong,
     normal_interval,
     percentile,
@@ -108,8 +108,7 @@ def subgroups(
 
     Groups of lesions (kind, size) hold positives; their AUC is against all negatives.
     """
-    groups: list[Group] = []
-    tests: list[Difference] = []
+    parts: list[_Part] = []
     for factor in FACTORS:
         if cases.level not in factor.levels:
             continue
@@ -119,10 +118,37 @@ def subgroups(
         names = [str(n) for n in np.unique(values) if n]
         if not names or names == [UNKNOWN]:
             continue
-        part = _Part(cases, factor, values, names, threshold=threshold, settings=settings)
-        groups += part.groups()
-        tests += part.tests()
-    return tuple(groups), tuple(tests)
+        parts.append(_Part(cases, factor, values, names, threshold=threshold, settings=settings))
+    rates = _rates(parts, cases, threshold, settings)
+    groups = tuple(g for part in parts for g in part.groups(rates.get(part.factor.name, [])))
+    return groups, tuple(t for part in parts for t in part.tests())
+
+
+def _rates(
+    parts: Sequence[_Part], cases: Cases, threshold: Threshold | None, settings: Settings
+) -> dict[str, list[list[tuple[str, float, Interval]]]]:
+    """Sensitivity and specificity of each group of each factor: (metric, value, interval).
+
+    One bootstrap over patients serves all of them, since drawing takes longer than counting.
+    """
+    if threshold is None or not parts:
+        return {}
+    flagged = cases.scores >= threshold.value
+    columns = [column for part in parts for column in part.counted(flagged)]
+    patients = int(cases.groups.max()) + 1
+    matrix = np.column_stack([np.bincount(cases.groups, c, patients) for c in columns])
+    repeats = bootstrap_sums(matrix, replicates=settings.replicates, seed=settings.seed)
+    totals, at = matrix.sum(axis=0), 0
+    out: dict[str, list[list[tuple[str, float, Interval]]]] = {}
+    for part in parts:
+        rows = out.setdefault(part.factor.name, [])
+        for _ in part.names:
+            row = []
+            for metric in part.metrics:
+                row.append((metric, *part.rate(totals[at : at + 2], repeats[:, at : at + 2])))
+                at += 2
+            rows.append(row)
+    return out
 
 
 def _value(factor: Factor, members: tuple[Pair, ...], *, positive: bool) -> str:
@@ -153,11 +179,11 @@ class _Part:
         # The cases that an AUC compares: lesions of a kind against all negatives.
         self.compared = [i | ~cases.truth if factor.positives_only else i for i in self.inside]
         self.patients = int(cases.groups.max()) + 1
+        self.metrics = ("sensitivity",) if factor.positives_only else ("sensitivity", "specificity")
         self.independent = self.patients == len(cases.truth)
 
-    def groups(self) -> list[Group]:
+    def groups(self, rates: list[list[tuple[str, float, Interval]]]) -> list[Group]:
         out = []
-        rates = self._rates()
         for number, name in enumerate(self.names):
             inside, compared = self.inside[number], self.compared[number]
             positives = int(self.cases.truth[inside].sum())
@@ -170,7 +196,7 @@ class _Part:
             else:
                 missing = "negative" if positives else "positive"
                 out.append(self._row(name, "auc", refused=f"needs both classes: no {missing} case among {n}"))
-            for metric, share, interval in rates[number]:
+            for metric, share, interval in rates[number] if rates else ():
                 if np.isfinite(share):
                     out.append(self._row(name, metric, share, interval))
                 else:
@@ -218,39 +244,24 @@ class _Part:
             interval = auc_score_interval(float(result.auc[0]), positives, negatives, self.settings.level)
         return float(result.auc[0]), interval
 
-    def _rates(self) -> list[list[tuple[str, float, Interval]]]:
-        """Sensitivity and specificity of each group, bootstrapped over patients in one pass."""
-        if self.threshold is None:
-            return [[] for _ in self.names]
-        flagged = self.cases.scores >= self.threshold.value
+    def counted(self, flagged: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+        """For each group and metric: the cases that are right, and all it is about."""
         truth = self.cases.truth
-        metrics = ("sensitivity",) if self.factor.positives_only else ("sensitivity", "specificity")
-        columns: list[NDArray[np.bool_]] = []
+        out: list[NDArray[np.bool_]] = []
         for inside in self.inside:
-            columns += [inside & truth & flagged, inside & truth]
-            if len(metrics) == 2:
-                columns += [inside & ~truth & ~flagged, inside & ~truth]
-        matrix = np.column_stack([np.bincount(self.cases.groups, c, self.patients) for c in columns])
-        repeats = bootstrap(
-            self.patients,
-            lambda drawn: drawn @ matrix,
-            replicates=self.settings.replicates,
-            seed=self.settings.seed,
-        )
-        totals = matrix.sum(axis=0)
-        out: list[list[tuple[str, float, Interval]]] = []
-        for number in range(len(self.names)):
-            rows = []
-            for k, metric in enumerate(metrics):
-                at = 2 * (number * len(metrics) + k)
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    share, spread = totals[at] / totals[at + 1], repeats[:, at] / repeats[:, at + 1]
-                interval, _ = percentile(spread, self.settings.level)
-                if self.independent or not np.isfinite(interval.lower) or interval.lower == interval.upper:
-                    interval = wilson(float(totals[at]), float(totals[at + 1]), self.settings.level)
-                rows.append((metric, float(share), interval))
-            out.append(rows)
+            out += [inside & truth & flagged, inside & truth]
+            if len(self.metrics) == 2:
+                out += [inside & ~truth & ~flagged, inside & ~truth]
         return out
+
+    def rate(self, totals: Floats, repeats: Floats) -> tuple[float, Interval]:
+        """A proportion from (right, all), (2,), and its interval from replicates of them, (replicates, 2)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share, spread = totals[0] / totals[1], repeats[:, 0] / repeats[:, 1]
+        interval, _ = percentile(spread, self.settings.level)
+        if self.independent or not np.isfinite(interval.lower) or interval.lower == interval.upper:
+            interval = wilson(float(totals[0]), float(totals[1]), self.settings.level)
+        return float(share), interval
 
     def tests(self) -> list[Difference]:
         known = [i for i, name in enumerate(self.names) if name != UNKNOWN]
