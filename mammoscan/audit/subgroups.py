@@ -136,7 +136,7 @@ def _rates(
     flagged = cases.scores >= threshold.value
     columns = [column for part in parts for column in part.counted(flagged)]
     patients = int(cases.groups.max()) + 1
-    matrix = np.column_stack([np.bincount(cases.groups, c, patients) for c in columns])
+    matrix = np.column_stack([np.bincount(cases.groups, c, patients) for c in columns]).astype(np.float64)
     repeats = bootstrap_sums(matrix, replicates=settings.replicates, seed=settings.seed)
     totals, at = matrix.sum(axis=0), 0
     out: dict[str, list[list[tuple[str, float, Interval]]]] = {}

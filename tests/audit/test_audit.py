@@ -7,6 +7,7 @@ import graphlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -508,3 +509,27 @@ def test_no_module_of_the_audit_imports_itself_through_others():
                 names.add(node.module.rpartition(".")[2])
         uses[file.stem] = names
     graphlib.TopologicalSorter(uses).prepare()
+
+
+def test_the_example_audits_the_demo_and_gives_the_figure_of_the_readme(demo, demo_run, tmp_path):
+    root = Path(__file__).parents[2]
+    lines = (root / "examples" / "audit.sh").read_text().splitlines()
+    assert 'mammoscan demo "$out/demo"' in lines
+    (line,) = (x for x in lines if x.startswith("mammoscan audit"))
+    places = {
+        "$out/demo/reports": demo_run,
+        "$out/demo/labels.csv": demo / "labels.csv",
+        "$out/audit": tmp_path / "audit",
+    }
+    words = [str(places.get(word, word)) for word in shlex.split(line)[2:]]
+    assert not any("$" in word for word in words)
+    assert run_audit(*words).exit_code == 0
+    figure = "free-response-roc-lesions.svg"
+    shown = (tmp_path / "audit" / "figures" / figure).read_text()
+    readme = (root / "README.md").read_text()
+    assert "(examples/audit.sh)" in readme
+    assert "](examples/audit-demo.svg)" in readme
+    assert figure in (root / "examples" / "README.md").read_text()
+    committed = (root / "examples" / "audit-demo.svg").read_text()
+    # The scores behind it change with the model; the same kind of figure of the same size does not.
+    assert re.search(r"viewBox=\S+ \S+ \S+ \S+", committed)[0] == re.search(r"viewBox=\S+ \S+ \S+ \S+", shown)[0]
