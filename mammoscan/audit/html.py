@@ -198,7 +198,7 @@ def _subgroups(audit: Audit) -> str:
             )
         )
     tests = [
-        (d.level, labels[d.factor], d.metric, f"{d.statistic:.2f}" if d.freedom and d.p == d.p else "undefined", d.freedom, f"{d.p:.3g}" if d.p == d.p else "")
+        (d.level, labels[d.factor], d.metric, f"{d.statistic:.2f}" if d.freedom and d.p == d.p else "undefined", d.freedom, (f"{d.p:.3g}" + " (small groups: unreliable)" * d.small) if d.p == d.p else "")
         for d in audit.differences
     ]  # fmt: skip
     return (

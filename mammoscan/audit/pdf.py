@@ -191,7 +191,13 @@ def _subgroups(audit: Audit) -> list[Any]:
             value += f" ({g.interval.lower:.3f} to {g.interval.upper:.3f})"
         rows.append((labels[g.factor], g.group, g.metric, value, f"{g.positives}/{g.n}{' small' if g.small else ''}"))
     tests = [
-        (labels[d.factor], d.metric, f"{d.statistic:.2f}", str(d.freedom), f"{d.p:.3g}")
+        (
+            labels[d.factor],
+            d.metric,
+            f"{d.statistic:.2f}",
+            str(d.freedom),
+            f"{d.p:.3g}" + " (small groups: unreliable)" * d.small,
+        )
         for d in audit.differences
         if d.level == audit.primary.cases.level and d.p == d.p
     ]

@@ -154,7 +154,7 @@ def metrics_json(audit: Audit) -> bytes:
             for g in audit.groups
         ],
         "subgroup_tests": [
-            {"level": d.level, "factor": d.factor, "metric": d.metric, "chi_squared": d.statistic, "degrees_of_freedom": d.freedom, "p": d.p}
+            {"level": d.level, "factor": d.factor, "metric": d.metric, "chi_squared": d.statistic, "degrees_of_freedom": d.freedom, "p": d.p, "small": d.small}
             for d in audit.differences
         ],
         "comparisons": [_comparison(c) for c in audit.comparisons],

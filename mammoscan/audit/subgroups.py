@@ -58,7 +58,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Wald test that a metric is the same in all known subgroups of a factor."""
+    """Wald test that a metric is the same in all known subgroups of a factor.
+
+    small: one of them is small, so that p is not to be relied on.
+    """
 
     level: str
     factor: str
@@ -66,6 +69,7 @@ class Difference:
     statistic: float
     freedom: int
     p: float
+    small: bool
 
 
 def _age_band(pair: Pair) -> str:
@@ -215,7 +219,6 @@ class _Part:
         number = self.names.index(name)
         inside = self.inside[number]
         positives = int(self.cases.truth[inside].sum())
-        negatives = int((~self.cases.truth[self.compared[number]]).sum())
         return Group(
             level=self.cases.level,
             factor=self.factor.name,
@@ -226,7 +229,7 @@ class _Part:
             interval=interval,
             n=int(inside.sum()),
             positives=positives,
-            small=positives < SMALL or negatives < SMALL,
+            small=self._is_small(number),
             refused=refused,
         )
 
@@ -275,12 +278,17 @@ class _Part:
     def _test(
         self, metric: str, known: list[int], influence: Callable[[int], tuple[float, Floats] | None]
     ) -> Difference | None:
-        found = [f for f in (influence(i) for i in known) if f is not None and np.isfinite(f[1]).all()]
+        found = [(i, *f) for i in known if (f := influence(i)) is not None and np.isfinite(f[1]).all()]
         if len(found) < 2:
             return None
-        values = np.array([v for v, _ in found])
-        statistic, freedom, p = equality_test(values, np.column_stack([c for _, c in found]))
-        return Difference(self.cases.level, self.factor.name, metric, statistic, freedom, p)
+        values = np.array([v for _, v, _ in found])
+        statistic, freedom, p = equality_test(values, np.column_stack([c for _, _, c in found]))
+        small = any(self._is_small(i) for i, _, _ in found)
+        return Difference(self.cases.level, self.factor.name, metric, statistic, freedom, p, small)
+
+    def _is_small(self, number: int) -> bool:
+        truth = self.cases.truth
+        return bool(truth[self.inside[number]].sum() < SMALL or (~truth[self.compared[number]]).sum() < SMALL)
 
     def _auc_influence(self, number: int) -> tuple[float, Floats] | None:
         inside = self.compared[number]

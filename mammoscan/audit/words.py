@@ -141,9 +141,10 @@ def _calibration(level: LevelAudit, units: str) -> list[str]:
 
 def _groups(audit: Audit) -> list[str]:
     level = audit.primary.cases.level
-    tests = [d for d in audit.differences if d.level == level and math.isfinite(d.p)]
+    made = [d for d in audit.differences if d.level == level and math.isfinite(d.p)]
+    tests = [d for d in made if not d.small]
     if not tests:
-        return []
+        return ["The groups are too small to say whether they differ."] if made else []
     labels = {f.name: f.label for f in FACTORS}
     shown = [f"{NAMES.get(d.metric, d.metric)} by {labels[d.factor]} (p = {d.p:.2g})" for d in tests if d.p < 0.05]
     number_of = f"{len(tests)} comparison" + "s" * (len(tests) != 1)
