@@ -11,7 +11,7 @@ from scipy.stats import binomtest, chi2, norm
 from mammoscan.audit.intervals import LEVEL, Interval, delong, normal_interval
 
 Floats = NDArray[np.float64]
-# Below so many discordant pairs the chi-squared approximation is poor; the exact test is used.
+# Below so many discordant cases (or patients with any) the chi-squared approximation is poor; the exact test is used.
 EXACT_BELOW = 25
 
 
@@ -31,8 +31,8 @@ class PairedAuc:
 class McNemar:
     """Cases on which only one of two is right (McNemar, Psychometrika 1947;12:153).
 
-    statistic: chi-squared without continuity correction, 1 degree of freedom; p by it, or by the
-    exact binomial test where fewer than 25 cases are discordant.
+    statistic: chi-squared without continuity correction, 1 degree of freedom; p by it, or exact
+    where fewer than 25 are discordant. clustered: patients with several cases were kept together.
     """
 
     only_new_right: int
@@ -40,6 +40,7 @@ class McNemar:
     statistic: float
     p: float
     exact: bool
+    clustered: bool = False
 
 
 def paired_delong(
@@ -65,11 +66,41 @@ def paired_delong(
     return PairedAuc(float(both.auc[0]), float(both.auc[1]), difference, interval, z, p)
 
 
-def mcnemar(new_right: NDArray[np.bool_], baseline_right: NDArray[np.bool_]) -> McNemar:
-    """Compare two sets of decisions on the same cases."""
-    b = int(np.sum(new_right & ~baseline_right))
-    c = int(np.sum(~new_right & baseline_right))
-    return mcnemar_counts(b, c)
+def mcnemar(
+    new_right: NDArray[np.bool_], baseline_right: NDArray[np.bool_], groups: NDArray[np.intp] | None = None
+) -> McNemar:
+    """Compare two sets of decisions on the same cases.
+
+    With ``groups`` (patients with several cases) the difference d of a patient's discordant counts
+    is what varies: chi-squared is (sum of d)^2 / sum of d^2, the score test with errors clustered
+    by patient (after Liang and Zeger, Biometrika 1986;73:13), and McNemar's own with one case a
+    patient. The exact test turns the signs of the patients' differences in all ways.
+    """
+    b, c = new_right & ~baseline_right, ~new_right & baseline_right
+    if groups is None:
+        return mcnemar_counts(int(b.sum()), int(c.sum()))
+    steps = np.bincount(groups, b.astype(float) - c).astype(np.int64)
+    steps = steps[steps != 0]
+    total = int(steps.sum())
+    counts = int(b.sum()), int(c.sum())
+    if not len(steps):
+        return McNemar(*counts, 0.0, 1.0, exact=True, clustered=True)
+    statistic = total**2 / float(steps @ steps)
+    if len(steps) < EXACT_BELOW:
+        return McNemar(*counts, statistic, _sign_flips(np.abs(steps), total), exact=True, clustered=True)
+    return McNemar(*counts, statistic, float(chi2.sf(statistic, 1)), exact=False, clustered=True)
+
+
+def _sign_flips(sizes: NDArray[np.int64], total: int) -> float:
+    """Share of all sign patterns whose sum lies at least as far from 0 as ``total``."""
+    share = np.ones(1)  # of each possible sum, -most to most
+    for size in sizes:
+        wider = np.zeros(len(share) + 2 * size)
+        wider[: len(share)] += share / 2
+        wider[2 * size :] += share / 2
+        share = wider
+    sums = np.arange(len(share)) - int(sizes.sum())
+    return min(float(share[np.abs(sums) >= abs(total)].sum()), 1.0)
 
 
 def mcnemar_counts(only_new: int, only_baseline: int) -> McNemar:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from functools import partial
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,7 +15,8 @@ from numpy.typing import NDArray
 
 from mammoscan.audit import calibration, curves, froc
 from mammoscan.audit.intervals import wilson
-from mammoscan.audit.measure import LevelAudit, Measure, is_probability
+from mammoscan.audit.measure import LevelAudit, Measure, Threshold, is_probability
+from mammoscan.audit.metrics import ClassReport
 from mammoscan.audit.story import Audit
 from mammoscan.audit.subgroups import FACTORS, Group
 
@@ -39,20 +42,26 @@ def all_figures(audit: Audit) -> dict[str, Figure]:
     regions = audit.regions
     if regions is not None:
         out["Free-response ROC (lesions)"] = _figure(lambda ax: free_response(ax, regions.marks, audit.froc))
-    if level.tables:
-        out[f"Confusion matrix ({name} level)"] = _figure(lambda ax: confusion(ax, level))
-    shown = [g for g in audit.groups if g.level == name and g.metric == "auc"]
+    for threshold in level.thresholds:
+        out[f"Confusion matrix at {threshold.name} ({name} level)"] = _figure(
+            partial(confusion, level=level, threshold=threshold), 3.7, 3.2
+        )
+    for where, how, report in audit.classes:
+        if where == name and len(report.rows) > 2:
+            out[f"Confusion matrix by {how} ({name} level)"] = _figure(
+                partial(class_confusion, report=report, how=how), 3.7, 3.2
+            )
+    shown = [g for g in audit.groups if g.level == name]
     if shown:
-        height = 1.2 + 0.28 * (len(shown) + len({g.factor for g in shown}))
-        overall = next(m for m in level.measures if m.metric == "auc")
-        out[f"Subgroups: AUC ({name} level)"] = _figure(lambda ax: forest(ax, shown, overall), 7.4, height)
+        out[f"Subgroups ({name} level)"] = forest(shown, level)
     return out
 
 
 def svg(figure: Figure) -> str:
     """The figure as an SVG element without XML or DOCTYPE lines; the same bytes each time."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with mpl.rc_context({"svg.hashsalt": "mammoscan"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
@@ -101,6 +110,8 @@ def _points(ax: Axes, level: LevelAudit, place: Callable[[int, int, int, int], t
                 ms=6,
                 mec="white",
                 label=f"{threshold.name} ({threshold.value:.3g})",
+                clip_on=False,
+                zorder=3,
             )
 
 
@@ -131,7 +142,9 @@ def roc(ax: Axes, level: LevelAudit) -> None:
 def precision_recall(ax: Axes, level: LevelAudit) -> None:
     """Precision against sensitivity, as steps, with the share of positives as the chance line."""
     tp, fp = curves.Ranking.of(level.cases.truth, level.cases.scores).counts()
-    recall, precision = _thin(tp[1:] / tp[-1], tp[1:] / (tp[1:] + fp[1:]))
+    reached, share = tp[1:] / tp[-1], tp[1:] / (tp[1:] + fp[1:])
+    # From no case flagged on; the first precision holds from there.
+    recall, precision = _thin(np.append(0.0, reached), np.append(share[0], share))
     ax.axhline(float(level.cases.truth.mean()), ls="--", color=GREY, lw=0.8)
     ax.step(recall, precision, where="pre", color=BLUE, lw=1.8, label=_text(level, "pr_auc", "average precision"))
     _points(ax, level, lambda tp, fp, fn, _: (tp / max(tp + fn, 1), tp / (tp + fp) if tp + fp else float("nan")))
@@ -165,7 +178,7 @@ def histogram(ax: Axes, level: LevelAudit) -> None:
         ax.axvline(threshold.value, color=RED, lw=1, ls=("-", "--", ":", "-.")[number % 4], label=threshold.name)
     ax.set(xlabel="malignancy score", ylabel="share of the class")
     ax.set_ylim(top=ax.get_ylim()[1] * 1.3)  # room for the legend
-    ax.legend(fontsize=7.5, frameon=False, ncols=2, loc="upper center")
+    ax.legend(fontsize=7.5, ncols=2, loc="upper center", edgecolor="none", framealpha=0.9)
 
 
 def reliability(ax: Axes, level: LevelAudit) -> None:
@@ -182,14 +195,14 @@ def reliability(ax: Axes, level: LevelAudit) -> None:
             f"{count[i]:.0f}",
             (score[i], share[i]),
             textcoords="offset points",
-            xytext=(5, -9),
+            xytext=(4, 4),
             fontsize=6.5,
             color=GREY,
         )
     ax.set(
         xlabel="mean score in the bin (numbers: cases)",
         ylabel="observed share of positives",
-        xlim=(0, 1),
+        xlim=(-0.01, 1.01),
         ylim=(-0.01, 1.01),
     )
 
@@ -222,20 +235,31 @@ def free_response(ax: Axes, marks: froc.Marks, measures: Sequence[Measure]) -> N
             low, high = max(m.value - m.interval.lower, 0), max(m.interval.upper - m.value, 0)
             ax.errorbar(x, m.value, [[low], [high]], fmt="o", color=RED, ms=4, elinewidth=0.9)
     ax.set(xlabel="false marks per image", ylabel="share of malignant lesions found", ylim=(0, 1.02))
-    ax.set_xlim(left=-0.02 * max(float(rate[-1]), 0.1))
+    # Nobody reads on with more false marks than that.
+    right = min(max(float(rate[-1]), 0.1), 2 * froc.FALSE_MARKS[-1])
+    ax.set_xlim(-0.02 * right, 1.02 * right)
 
 
-def confusion(ax: Axes, level: LevelAudit) -> None:
-    """Two-by-two table at the first threshold, with row shares."""
-    threshold = level.thresholds[0]
+def confusion(ax: Axes, level: LevelAudit, threshold: Threshold) -> None:
+    """Two-by-two table at a threshold, with row shares."""
     tp, fp, fn, tn = level.tables[threshold.name]
-    counts = np.array([[tn, fp], [fn, tp]])
+    _matrix(ax, np.array([[tn, fp], [fn, tp]]), ("negative", "positive"), ("not flagged", "flagged"))
+    ax.set(xlabel=f"at {threshold.name} (score {threshold.value:.3g} and above)", ylabel="truth")
+
+
+def class_confusion(ax: Axes, report: ClassReport, how: str) -> None:
+    """Table of several classes, with row shares."""
+    names = [r.name for r in report.rows]
+    _matrix(ax, report.matrix, names, names)
+    ax.set(xlabel=f"called, by {how}", ylabel="truth")
+
+
+def _matrix(ax: Axes, counts: NDArray[np.int64], rows: Sequence[str], columns: Sequence[str]) -> None:
     sums = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, sums, out=np.zeros((2, 2)), where=sums > 0)
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row in range(2):
-        for column in range(2):
-            colour = "white" if shares[row, column] > 0.55 else "black"
+    shares = np.divide(counts, sums, out=np.zeros(counts.shape), where=sums > 0)
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row in range(len(rows)):
+        for column in range(len(columns)):
             share = f"\n{shares[row, column]:.1%} of row" if sums[row, 0] else ""
             ax.text(
                 column,
@@ -243,35 +267,60 @@ def confusion(ax: Axes, level: LevelAudit) -> None:
                 f"{counts[row, column]:,}{share}",
                 ha="center",
                 va="center",
-                color=colour,
-                fontsize=11,
+                color="white" if shares[row, column] > 0.55 else "black",
+                fontsize=10 if len(columns) == 2 else 8,
             )
-    ax.set_xticks([0, 1], ["not flagged", "flagged"], fontsize=9)
-    ax.set_yticks([0, 1], ["negative", "positive"], fontsize=9)
-    ax.set(xlabel=f"at {threshold.name} (score {threshold.value:.3g} and above)", ylabel="truth")
+    ax.set_xticks(range(len(columns)), columns, fontsize=9)
+    ax.set_yticks(range(len(rows)), rows, fontsize=9)
     ax.spines[:].set_visible(False)
 
 
-def forest(ax: Axes, groups: Sequence[Group], overall: Measure) -> None:
-    """AUC of every subgroup with its interval; small groups hollow, refused ones in words."""
+def forest(groups: Sequence[Group], level: LevelAudit) -> Figure:
+    """AUC, sensitivity and specificity of every subgroup with intervals; small groups hollow, refused ones in words."""
     labels = {f.name: f.label for f in FACTORS}
-    y, ticks, names = 0.0, [], []
+    metrics = [m for m in ("auc", "sensitivity", "specificity") if any(g.metric == m for g in groups)]
+    found = {(g.factor, g.group, g.metric): g for g in groups}
+    ticks: list[float] = []
+    names: list[str] = []
+    lines: list[tuple[float, str, str]] = []
     for factor in dict.fromkeys(g.factor for g in groups):
-        ticks.append(y)
+        ticks.append(float(len(ticks)))
         names.append(labels[factor].upper())
-        y += 1
-        for g in (g for g in groups if g.factor == factor):
-            ticks.append(y)
+        for g in (g for g in groups if g.factor == factor and g.metric == "auc"):
+            lines.append((float(len(ticks)), factor, g.group))
+            ticks.append(float(len(ticks)))
             names.append(f"{g.group}  ({g.positives}/{g.n}{', small' if g.small else ''})")
-            if g.value is None:
-                ax.text(0.02, y, g.refused, fontsize=7, va="center", color=GREY)
-            else:
-                face = "white" if g.small else BLUE
-                if g.interval:
-                    ax.plot([g.interval.lower, g.interval.upper], [y, y], color=BLUE, lw=1.2)
-                ax.plot(g.value, y, "s", ms=5, color=BLUE, mfc=face)
-            y += 1
-    if overall.value is not None:
-        ax.axvline(overall.value, color=RED, lw=0.9, ls="--")
-    ax.set_yticks(ticks, names, fontsize=8)
-    ax.set(xlim=(0, 1.01), ylim=(y, -1), xlabel="AUC with 95 % interval (positives/cases; dashed: all cases)")
+    figure = Figure(figsize=(8.6, 1.2 + 0.25 * len(ticks)), layout="constrained")
+    FigureCanvasAgg(figure)
+    threshold = level.thresholds[0] if level.thresholds else None
+    for number, metric in enumerate(metrics):
+        ax = figure.add_subplot(1, len(metrics), number + 1)
+        ax.spines[["top", "right"]].set_visible(False)
+        where = threshold.name if threshold and metric != "auc" else ""
+        overall = next(m for m in level.measures if m.metric == metric and m.threshold_name == where)
+        if overall.value is not None:
+            ax.axvline(overall.value, color=RED, lw=0.9, ls="--", zorder=0)
+        for y, factor, group in lines:
+            _line(ax, y, found.get((factor, group, metric)))
+        ax.set_yticks(ticks, names if number == 0 else [], fontsize=7.5)
+        ax.tick_params(axis="x", labelsize=7.5)
+        ax.set(xlim=(0, 1), ylim=(len(ticks) - 0.4, -0.8))
+        ax.set_xlabel(f"{'AUC' if metric == 'auc' else metric}{f' at {where}' if where else ''}", fontsize=8)
+        ax.grid(axis="x", color="#e6e6e6", lw=0.6)
+        ax.set_axisbelow(True)
+    figure.supxlabel(
+        "(positives/cases), 95 % intervals; hollow: fewer than 10 of a class; dashed: all cases", fontsize=7.5
+    )
+    return figure
+
+
+def _line(ax: Axes, y: float, group: Group | None) -> None:
+    if group is None:
+        return
+    if group.value is None:
+        short = "no value: one class only" if group.metric == "auc" else "no value: no such case"
+        ax.text(0.02, y, short, fontsize=6.5, va="center", color=GREY, bbox={"fc": "white", "ec": "none", "pad": 0.6})
+        return
+    if group.interval:
+        ax.plot([group.interval.lower, group.interval.upper], [y, y], color=BLUE, lw=1.2, clip_on=False)
+    ax.plot(group.value, y, "s", ms=4.5, color=BLUE, mfc="white" if group.small else BLUE, clip_on=False)

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoscan.audit.lesions import Lesion
+from mammoscan.audit.lesions import Lesion, Mark
+from mammoscan.audit.links import report_of
 from mammoscan.audit.match import Pair
 from mammoscan.audit.measure import Threshold
 from mammoscan.audit.story import Audit
@@ -21,20 +22,25 @@ from mammoscan.errors import InputError
 
 log = logging.getLogger(__name__)
 MOST = 8
-PICTURE_HEIGHT = 420  # pixels
-TRUTH, MARK = (115, 158, 0), (0, 94, 213)  # BGR: bluish green for the truth, vermilion for marks
+PICTURE_HEIGHT = 640  # pixels
+MOST_MARKS = 6  # marks below the threshold that a picture shows; all above it are shown
+# BGR: bluish green for malignant lesions, sky blue for benign ones, vermilion for marks (Okabe and Ito 2008).
+Colour = tuple[int, int, int]
+TRUTH, BENIGN, MARK, DARK = (115, 190, 0), (233, 180, 86), (60, 130, 255), (0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One case of a gallery. picture: PNG bytes, or None with why in ``missing``."""
+    """One case of a gallery. picture: JPEG bytes, or None with why in ``missing``.
+
+    report: path of the study's PDF below the results, '' where there is none.
+    """
 
     case: str
     score: float
     truth: str
     image: str
-    study: str
-    folder: str
+    report: str
     picture: bytes | None
     missing: str
 
@@ -51,21 +57,23 @@ class Gallery:
 def galleries(audit: Audit) -> tuple[Gallery, ...]:
     """Misses by rising score, false alarms by falling score, at the first threshold.
 
-    Without a threshold: the lowest positives and the highest negatives.
+    Without a threshold: the lowest positives and the highest negatives. By image where the labels
+    are about images, else at the level shown first.
     """
     level = next((a for a in audit.levels if a.cases.level == "image"), audit.primary)
     cases, threshold = level.cases, (level.thresholds[0] if level.thresholds else None)
     flagged = cases.scores >= threshold.value if threshold else None
     missed = cases.truth if flagged is None else cases.truth & ~flagged
     alarms = ~cases.truth if flagged is None else ~cases.truth & flagged
+    names = ("Worst misses", "Worst false alarms") if threshold else ("Lowest positives", "Highest negatives")
     out = []
-    for title, chosen, sign in (("Worst misses", missed, 1), ("Worst false alarms", alarms, -1)):
+    for title, chosen, sign in zip(names, (missed, alarms), (1, -1), strict=True):
         indices = np.flatnonzero(chosen)
         order = indices[np.argsort(sign * cases.scores[indices], kind="stable")]
         cards = tuple(
             _card(audit, cases.ids[i], float(cases.scores[i]), cases.members[i], threshold) for i in order[:MOST]
         )
-        out.append(Gallery(title, cards, len(order)))
+        out.append(Gallery(f"{title} ({cases.level} level)", cards, len(order)))
     return tuple(out)
 
 
@@ -75,21 +83,22 @@ def _card(audit: Audit, name: str, score: float, members: tuple[Pair, ...], thre
     picture, missing = _picture(audit, pair, threshold)
     truth = pair.label.class_name or ("positive" if pair.label.positive else "negative")
     image = pair.image
-    return Card(name, score, truth, image.path or image.id, image.study_instance_uid, image.folder, picture, missing)
+    report = report_of(audit, image.study_instance_uid, image.folder)
+    return Card(name, score, truth, image.path or image.id, report, picture, missing)
 
 
 def _picture(audit: Audit, pair: Pair, threshold: Threshold | None) -> tuple[bytes | None, str]:
     archive = audit.config.archive or audit.joined.results.archive
     if archive is None or not pair.image.path:
-        return None, "no archive given (--archive)"
+        return None, "no picture: the results name no archive (--archive) or no path"
     path = Path(archive) / pair.image.path
     if not path.is_file():
-        return None, "the image is not in the archive"
+        return None, "no picture: the image is not in the archive"
     try:
         pixels = display_pixels(path)
     except Exception as error:
         log.warning("no picture of %s: %s", pair.image.path, type(error).__name__)
-        return None, f"the image cannot be shown ({type(error).__name__})"
+        return None, f"no picture: the image cannot be shown ({type(error).__name__})"
     return draw(pixels, pair, threshold.value if threshold else None), ""
 
 
@@ -108,42 +117,58 @@ def display_pixels(path: Path) -> NDArray[np.uint8]:
 
 
 def draw(pixels: NDArray[np.uint8], pair: Pair, threshold: float | None) -> bytes:
-    """PNG with the lesions of the truth and the marks (dashed where below the threshold)."""
+    """JPEG with the lesions of the truth and the marks: thick where flagged, thin below the threshold."""
     scale = PICTURE_HEIGHT / pixels.shape[0]
     size = (max(round(pixels.shape[1] * scale), 1), PICTURE_HEIGHT)
     picture = cv2.cvtColor(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_GRAY2BGR)
-    for lesion in pair.label.lesions:
-        _outline(picture, lesion, scale)
-    for mark in pair.image.marks:
-        box = mark.box or (
-            mark.centre[0] - 9 / scale,
-            mark.centre[1] - 9 / scale,
-            mark.centre[0] + 9 / scale,
-            mark.centre[1] + 9 / scale,
-        )
-        x0, y0, x1, y1 = (round(v * scale) for v in box)
-        above = threshold is None or mark.score >= threshold
-        cv2.rectangle(picture, (x0, y0), (x1, y1), MARK, 2 if above else 1)
-        cv2.putText(
-            picture,
-            f"{mark.score:.2f}",
-            (x0, max(y0 - 4, 10)),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            0.4,
-            MARK,
-            1,
-            cv2.LINE_AA,
-        )
-    sound, data = cv2.imencode(".png", picture)
+    marks = sorted(pair.image.marks, key=lambda m: -m.score)
+    above = [m for m in marks if threshold is None or m.score >= threshold]
+    below = [m for m in marks if m not in above][:MOST_MARKS]
+    for mark, width in (*((m, 1) for m in reversed(below)), *((m, 2) for m in reversed(above))):
+        x0, y0, x1, y1 = _box(mark, scale)
+        for colour, thickness in _framed(MARK, width) if width > 1 else ((MARK, 1),):
+            cv2.rectangle(picture, (x0, y0), (x1, y1), colour, thickness)
+    for mark in reversed(above or below[:1]):
+        x0, y0, _, _ = _box(mark, scale)
+        place = (min(max(x0, 2), size[0] - 42), max(y0 - 5, 14))
+        for colour, thickness in _framed(MARK, 1):
+            text = f"{mark.score:.2f}"
+            cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.55, colour, thickness, cv2.LINE_AA)
+    for lesions, colour in ((pair.others, BENIGN), (pair.lesions, TRUTH)):
+        for lesion in lesions:
+            for shade, thickness in _framed(colour, 2):
+                _outline(picture, lesion, scale, shade, thickness)
+    # Colours at full resolution, or thin lines lose theirs.
+    settings = [
+        cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+    ]  # fmt: skip
+    sound, data = cv2.imencode(".jpg", picture, settings)
     if not sound:
         raise ValueError("the picture cannot be encoded")
     return bytes(data)
 
 
-def _outline(picture: NDArray[np.uint8], lesion: Lesion, scale: float) -> None:
+def _box(mark: Mark, scale: float) -> tuple[int, int, int, int]:
+    """A mark's box in picture pixels; a small square where only its centre is known."""
+    x, y = mark.centre
+    x0, y0, x1, y1 = mark.box or (x - 9 / scale, y - 9 / scale, x + 9 / scale, y + 9 / scale)
+    return round(x0 * scale), round(y0 * scale), round(x1 * scale), round(y1 * scale)
+
+
+def _outline(picture: NDArray[np.uint8], lesion: Lesion, scale: float, colour: Colour, width: int) -> None:
     x, y = (round(v * scale) for v in lesion.centre)
     if lesion.radius is not None:
-        cv2.circle(picture, (x, y), max(round(lesion.radius * scale), 2), TRUTH, 2, cv2.LINE_AA)
+        cv2.circle(picture, (x, y), max(round(lesion.radius * scale), 2), colour, width, cv2.LINE_AA)
         return
     x0, y0, x1, y1 = (round(v * scale) for v in lesion.box)
-    cv2.rectangle(picture, (x0, y0), (x1, y1), TRUTH, 2)
+    if lesion.mask is None:
+        cv2.rectangle(picture, (x0, y0), (x1, y1), colour, width)
+        return
+    contours, _ = cv2.findContours(lesion.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    placed = [np.round((c + (lesion.box[0], lesion.box[1])) * scale).astype(np.int32) for c in contours]
+    cv2.drawContours(picture, placed, -1, colour, width, cv2.LINE_AA)
+
+
+def _framed(colour: Colour, width: int) -> tuple[tuple[Colour, int], tuple[Colour, int]]:
+    """First wider in black, then in colour, so that a line is seen on white as on grey."""
+    return (DARK, width + 2), (colour, width)

@@ -13,6 +13,8 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.sparse import csr_array
 from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
@@ -46,7 +48,7 @@ def quantile(level: float = LEVEL) -> float:
 def wilson(count: float, total: float, level: float = LEVEL) -> Interval:
     """Wilson's score interval for a proportion (JASA 1927;22:209); nan where there is no case."""
     if total == 0:
-        return Interval(float("nan"), float("nan"), "wilson")
+        return Interval(float("nan"), float("nan"), "Wilson")
     z = quantile(level)
     p = count / total
     centre = (p + z * z / (2 * total)) / (1 + z * z / total)
@@ -54,7 +56,47 @@ def wilson(count: float, total: float, level: float = LEVEL) -> Interval:
     # Rounding must not exclude the estimate at the ends.
     lower = 0.0 if count == 0 else float(centre - half)
     upper = 1.0 if count == total else float(centre + half)
-    return Interval(lower, upper, "wilson")
+    return Interval(lower, upper, "Wilson")
+
+
+def square_and_add(parts: tuple[Interval, ...], values: tuple[float, ...], weights: tuple[float, ...]) -> Interval:
+    """Interval of a weighted sum of independent proportions from their own (Newcombe, Stat Med 1998;17:873).
+
+    ``weights`` are above 0.
+    """
+    value = sum(w * v for w, v in zip(weights, values, strict=True))
+    low = sum((w * (v - p.lower)) ** 2 for w, v, p in zip(weights, values, parts, strict=True))
+    high = sum((w * (p.upper - v)) ** 2 for w, v, p in zip(weights, values, parts, strict=True))
+    return Interval(float(value - low**0.5), float(value + high**0.5), "Wilson, square and add")
+
+
+def auc_score_interval(area: float, positives: int, negatives: int, level: float = LEVEL) -> Interval:
+    """Interval of an AUC that has a width also at 0 and 1, and with one case of a class.
+
+    All areas that lie within z standard errors of the one found, each with its own error after
+    Hanley and McNeil, Radiology 1982;143:29 (Newcombe, Stat Med 2006;25:559, method 4).
+    """
+    lower = _lowest_area(area, positives, negatives, level)
+    upper = 1 - _lowest_area(1 - area, negatives, positives, level)
+    return Interval(lower, upper, "Hanley-McNeil, score")
+
+
+def hanley_mcneil(area: float, positives: int, negatives: int) -> float:
+    """Variance of an AUC from its value and the numbers of cases (Radiology 1982;143:29)."""
+    q1, q2 = area / (2 - area), 2 * area * area / (1 + area)
+    spread = (positives - 1) * (q1 - area * area) + (negatives - 1) * (q2 - area * area)
+    return (area * (1 - area) + spread) / (positives * negatives)
+
+
+def _lowest_area(area: float, positives: int, negatives: int, level: float) -> float:
+    if area <= 0:
+        return 0.0
+    z = quantile(level)
+
+    def excess(candidate: float) -> float:
+        return float(area - candidate - z * max(hanley_mcneil(candidate, positives, negatives), 0.0) ** 0.5)
+
+    return float(brentq(excess, 0.0, area - 1e-9, xtol=1e-12))
 
 
 def delong(truth: NDArray[np.bool_], scores: Floats, groups: NDArray[np.intp] | None = None) -> Delong:
@@ -160,6 +202,28 @@ def bootstrap(
             for _ in range(replicates)
         ]
     )
+
+
+def bootstrap_sums(by_patient: Floats, *, replicates: int = REPLICATES, seed: int = SEED, at_once: int = 64) -> Floats:
+    """Sums over the patients drawn, as ``bootstrap`` draws them; many replicates in one matrix product.
+
+    Parameters
+    ----------
+    by_patient: what each patient adds, (patients, k); mostly zeros, since a patient is in few groups.
+
+    Returns
+    -------
+    float64 (replicates, k).
+    """
+    rng = np.random.default_rng(seed)
+    patients = len(by_patient)
+    adds = csr_array(by_patient.T)
+    out = np.empty((replicates, by_patient.shape[1]))
+    for start in range(0, replicates, at_once):
+        stop = min(start + at_once, replicates)
+        drawn = [np.bincount(rng.integers(0, patients, patients), minlength=patients) for _ in range(start, stop)]
+        out[start:stop] = (adds @ np.stack(drawn, axis=1).astype(np.float64)).T
+    return out
 
 
 def percentile(values: Floats, level: float = LEVEL) -> tuple[Interval, int]:

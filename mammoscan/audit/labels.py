@@ -79,7 +79,9 @@ class Label:
 
     rows: line numbers in the file. positive: malignant. class_name: normal, benign, malignant,
     or '' where the file only says positive or negative. lesions: malignant ones with location;
-    other_lesions: benign ones. located: whether every malignant row has a location.
+    other_lesions: benign ones. located: whether every malignant row has a location. segs,
+    other_segs: (row, SEG file) of malignant and of benign rows. stated: (row, column, value) of
+    side, view and study where the rows give them beside the key.
     """
 
     key: tuple[str, ...]
@@ -93,7 +95,9 @@ class Label:
     age: float | None
     lesion_kind: str
     size_mm: float | None
-    segs: tuple[Path, ...] = ()
+    segs: tuple[tuple[int, Path], ...] = ()
+    other_segs: tuple[tuple[int, Path], ...] = ()
+    stated: tuple[tuple[int, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +225,7 @@ class _Row:
     age: float | None
     kind: str
     size_mm: float | None
+    stated: tuple[tuple[int, str, str], ...]
 
     @property
     def located(self) -> bool:
@@ -267,7 +272,19 @@ def _row(line: int, cells: Mapping[str, str], key: Key, path: Path) -> _Row:
         _number(cells, "age"),
         cells.get("lesion_kind", "").lower(),
         size,
+        _stated(line, cells, key),
     )
+
+
+def _stated(line: int, cells: Mapping[str, str], key: Key) -> tuple[tuple[int, str, str], ...]:
+    """What a row says about its case beside the key, to be held against the result it meets."""
+    side, view = SIDES.get(cells.get("laterality", "").lower(), ""), cells.get("view", "").upper()
+    said = {
+        "laterality": side,
+        "view": "" if view == "UNKNOWN" else view,
+        "study_instance_uid": cells.get("study_instance_uid", ""),
+    }
+    return tuple((line, name, value) for name, value in said.items() if value and name not in key.columns)
 
 
 def read_class(text: str) -> tuple[bool, str]:
@@ -341,5 +358,7 @@ def _merge(rows: list[_Row]) -> Label:
         age=main.age,
         lesion_kind=main.kind,
         size_mm=main.size_mm,
-        segs=tuple(r.seg for r in bad if r.seg is not None),
+        segs=tuple((r.line, r.seg) for r in bad if r.seg is not None),
+        other_segs=tuple((r.line, r.seg) for r in rows if not r.positive and r.seg is not None),
+        stated=tuple(s for r in rows for s in r.stated),
     )

@@ -91,10 +91,10 @@ def hits(mark: Mark, lesion: Lesion) -> bool:
     return x0 <= x <= x1 and y0 <= y <= y1 and area < LARGEST_RATIO * lesion.area
 
 
-def from_seg(path: Path) -> dict[str, Lesion]:
+def from_seg(path: Path) -> dict[str, tuple[Lesion, ...]]:
     """Lesions of a DICOM SEG by the SOPInstanceUID of the image they lie on (PS3.3 C.8.20).
 
-    All segments of one image count as one lesion; fractional values from one half up.
+    Each segment of an image is one lesion; fractional values count from one half up.
 
     Raises
     ------
@@ -111,13 +111,19 @@ def from_seg(path: Path) -> dict[str, Lesion]:
     if frames.ndim == 2:
         frames = frames[None]
     half = int(getattr(data, "MaximumFractionalValue", 1)) / 2
-    masks: dict[str, NDArray[np.bool_]] = {}
+    shared = data.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
+    masks: dict[tuple[str, int], NDArray[np.bool_]] = {}
     for frame, group in zip(frames, data.PerFrameFunctionalGroupsSequence, strict=True):
-        uid = _source_of(group)
+        uid = _source_of(group) or _source_of(shared[0])
         if uid is None:
             raise LabelError("a frame of the segmentation names no source image", path=path)
-        masks[uid] = masks.get(uid, np.zeros(frame.shape, dtype=bool)) | (frame >= max(half, 0.5))
-    return {uid: from_mask(mask) for uid, mask in masks.items() if mask.any()}
+        key = uid, _segment_of(group) or _segment_of(shared[0])
+        masks[key] = masks.get(key, np.zeros(frame.shape, dtype=bool)) | (frame >= max(half, 0.5))
+    out: dict[str, tuple[Lesion, ...]] = {}
+    for (uid, _), mask in sorted(masks.items()):
+        if mask.any():
+            out[uid] = (*out.get(uid, ()), from_mask(mask))
+    return out
 
 
 def _source_of(group: pydicom.Dataset) -> str | None:
@@ -125,3 +131,9 @@ def _source_of(group: pydicom.Dataset) -> str | None:
         for source in derivation.get("SourceImageSequence", ()):
             return str(source.ReferencedSOPInstanceUID)
     return None
+
+
+def _segment_of(group: pydicom.Dataset) -> int:
+    for identification in group.get("SegmentIdentificationSequence", ()):
+        return int(identification.ReferencedSegmentNumber)
+    return 0

@@ -29,10 +29,15 @@ ALLOWED: dict[str, set[Key]] = {
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An image with the label that is about it (or about its breast, study or patient)."""
+    """An image with the label that is about it (or about its breast, study or patient).
+
+    lesions: malignant ones in this image, others: benign ones; circles, boxes and segmentations.
+    """
 
     image: ImageResult
     label: Label
+    lesions: tuple[Lesion, ...] = ()
+    others: tuple[Lesion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,15 @@ class Cases:
 
 
 def join(labels: Labels, results: Results) -> Joined:
-    """Find each label's images. Raises LabelError where a label's identifier fits two results."""
+    """Find each label's images and the lesions in them.
+
+    Raises
+    ------
+    LabelError
+        With the rows: where a label's identifier fits two results or a result two labels, where a
+        row states another side, view or study than its result, and where a segmentation cannot be
+        read or is of other images.
+    """
     index: dict[tuple[str, ...], list[ImageResult]] = {}
     for image in results.images:
         for key in _keys(image, labels.key):
@@ -75,6 +88,8 @@ def join(labels: Labels, results: Results) -> Joined:
     pairs: list[Pair] = []
     lost: list[tuple[Label, str]] = []
     taken: set[str] = set()
+    problems: list[str] = []
+    segs: dict[Path, Mapping[str, tuple[Lesion, ...]]] = {}
     for label in labels.labels:
         found = index.get(label.key, [])
         if not found:
@@ -84,13 +99,63 @@ def join(labels: Labels, results: Results) -> Joined:
             raise LabelError(
                 f"label {label.key[0]!r} (row {label.rows[0]}) fits {len(found)} results", path=results.source
             )
+        placed = _segmented(label, label.segs, found, segs)
+        others = _segmented(label, label.other_segs, found, segs)
         for image in found:
             if image.id in taken:
                 raise LabelError(f"result {image.id!r} fits two labels (row {label.rows[0]})", path=results.source)
             taken.add(image.id)
-            pairs.append(Pair(image, label))
+            problems += _contradictions(label, image)
+            pairs.append(
+                Pair(
+                    image,
+                    label,
+                    (*label.lesions, *placed.get(image.id, ())),
+                    (*label.other_lesions, *others.get(image.id, ())),
+                )
+            )
+    if problems:
+        shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
+        raise LabelError(shown, path=results.source, remedy="correct these rows of the labels; row 1 is the heading")
     rest = tuple(image for image in results.images if image.id not in taken)
     return Joined(labels.key, tuple(pairs), tuple(lost), rest, results)
+
+
+def _contradictions(label: Label, image: ImageResult) -> list[str]:
+    """Where rows state another side, view or study than the result that they meet."""
+    known = {"laterality": image.laterality, "view": image.view, "study_instance_uid": image.study_instance_uid}
+    return [
+        f"row {row} says {name} {value!r}, the result {image.path or image.id} {known[name]!r}"
+        for row, name, value in label.stated
+        if known[name] and known[name] != value
+    ]
+
+
+def _segmented(
+    label: Label,
+    files: tuple[tuple[int, Path], ...],
+    images: Sequence[ImageResult],
+    read: dict[Path, Mapping[str, tuple[Lesion, ...]]],
+) -> dict[str, tuple[Lesion, ...]]:
+    """Lesions of segmentations by the image's id; ``read`` keeps what was read before."""
+    out: dict[str, tuple[Lesion, ...]] = {}
+    for row, path in files if images else ():
+        try:
+            found = read[path] if path in read else read.setdefault(path, lesions.from_seg(path))
+        except LabelError as error:
+            raise LabelError(f"row {row}: {error.message}", path=path, remedy=error.remedy) from error
+        named = {i.id: found[i.sop_instance_uid] for i in images if i.sop_instance_uid in found}
+        if not named and len(images) == len(found) == 1 and not images[0].sop_instance_uid:
+            named = {images[0].id: next(iter(found.values()))}  # results without UIDs: the only image it can mean
+        if not named:
+            raise LabelError(
+                f"row {row}: the segmentation outlines nothing in {' '.join(label.key)}",
+                path=path,
+                remedy="give the SEG whose source image this is",
+            )
+        for name, parts in named.items():
+            out[name] = (*out.get(name, ()), *parts)
+    return out
 
 
 def _keys(image: ImageResult, key: Key) -> set[tuple[str, ...]]:
@@ -219,7 +284,6 @@ def build_regions(joined: Joined) -> Regions | None:
     uses: dict[tuple[str, ...], int] = {}
     for pair in joined.pairs:
         uses[pair.label.key] = uses.get(pair.label.key, 0) + 1
-    segs = {path: lesions.from_seg(path) for path in {s for p in joined.pairs for s in p.label.segs}}
     patients: dict[str, int] = {}
     ids: list[str] = []
     truth: list[bool] = []
@@ -233,8 +297,9 @@ def build_regions(joined: Joined) -> Regions | None:
     image_groups: list[int] = []
     left_out = 0
     for pair in joined.pairs:
-        places = lesions_of(pair, segs)
-        if pair.label.positive and (not pair.label.located or not places or uses[pair.label.key] > 1):
+        places = pair.lesions
+        doubtful = bool(pair.label.lesions) and uses[pair.label.key] > 1
+        if pair.label.positive and (not pair.label.located or not places or doubtful):
             left_out += 1
             continue
         group = patients.setdefault(patient_of(pair.image), len(patients))
@@ -271,9 +336,3 @@ def build_regions(joined: Joined) -> Regions | None:
         np.array(image_groups, dtype=np.intp),
     )
     return Regions(cases, marks, left_out, len(lesion_scores))
-
-
-def lesions_of(pair: Pair, segs: Mapping[Path, Mapping[str, Lesion]]) -> tuple[Lesion, ...]:
-    """Malignant lesions of an image, from its label's locations and segmentations."""
-    uid = pair.image.sop_instance_uid
-    return (*pair.label.lesions, *(segs[path][uid] for path in pair.label.segs if uid in segs[path]))

@@ -15,11 +15,13 @@ from mammoscan.audit.intervals import (
     REPLICATES,
     SEED,
     Interval,
+    auc_score_interval,
     bootstrap,
     delong,
     normal_interval,
     percentile,
     quantile,
+    square_and_add,
     wilson,
 )
 from mammoscan.audit.match import Cases, Regions
@@ -27,6 +29,8 @@ from mammoscan.audit.metrics import METRICS, predictive_values, proportions, tab
 
 Floats = NDArray[np.float64]
 SCORE_METRICS = ("auc", "partial_auc", "pr_auc", "brier", "calibration_error")
+# Sensitivities of which the audit always says what threshold would give them.
+SENSITIVITIES = (0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Measure:
     """One number of the audit; value None means refused, and ``refused`` says why.
 
     interval: the one to quote. other: a second one by another method, where there is one.
+    count: (cases counted, cases in the denominator) of a proportion, else None.
     """
 
     level: str
@@ -70,6 +75,21 @@ class Measure:
     patients: int
     refused: str = ""
     note: str = ""
+    count: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What it takes on these cases to reach a sensitivity: the highest threshold that does.
+
+    sensitivity, specificity: reached with it (nan without negatives). flagged: cases.
+    """
+
+    wanted: float
+    threshold: float
+    sensitivity: float
+    specificity: float
+    flagged: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +125,9 @@ def measure_level(cases: Cases, thresholds: Sequence[Threshold], settings: Setti
     repeats = bootstrap(patients, statistic, replicates=settings.replicates, seed=settings.seed)
     make = _Maker(cases, settings)
     measures = [
-        make.measure(name, point[0, i], repeats[:, i], other=make.analytic(name))
+        make.measure(
+            name, point[0, i], repeats[:, i], other=make.analytic(name), spare=make.spare(name, float(point[0, i]))
+        )
         for i, name in enumerate(SCORE_METRICS)
     ]
     measures += make.calibration_fits()
@@ -119,9 +141,62 @@ def measure_level(cases: Cases, thresholds: Sequence[Threshold], settings: Setti
         for name in values:
             wilson_interval = wilson(*ratios[name], level=settings.level) if name in ratios else None
             measures.append(
-                make.measure(name, float(values[name][0]), spread[name], other=wilson_interval, threshold=threshold)
+                make.measure(
+                    name,
+                    float(values[name][0]),
+                    spread[name],
+                    other=wilson_interval,
+                    spare=_without_spread(name, (tp, fp, fn, tn), settings),
+                    threshold=threshold,
+                    count=ratios.get(name),
+                )
             )
     return LevelAudit(cases, tuple(measures), every, tables)
+
+
+def reaches(cases: Cases, sensitivities: Sequence[float] = SENSITIVITIES) -> tuple[Reach, ...]:
+    """What threshold would give each sensitivity on these cases; none without positives."""
+    if not cases.truth.any():
+        return ()
+    ranking = curves.Ranking.of(cases.truth, cases.scores)
+    tp, fp = ranking.counts()
+    out = []
+    for wanted in sensitivities:
+        threshold = curves.threshold_for_sensitivity(ranking, wanted)
+        at = ranking.cut(threshold)
+        specificity = float(1 - fp[at] / fp[-1]) if fp[-1] else float("nan")
+        out.append(Reach(wanted, threshold, float(tp[at] / tp[-1]), specificity, int(tp[at] + fp[at])))
+    return tuple(out)
+
+
+def _without_spread(name: str, table: tuple[int, int, int, int], settings: Settings) -> Interval | None:
+    """An interval for a metric whose replicates all agree, from Wilson's; None where there is none.
+
+    Counts of 0 or n leave the bootstrap nothing to vary, which is not certainty.
+    """
+    tp, fp, fn, tn = table
+    level = settings.level
+    if name == "cancers_per_1000":
+        found = wilson(tp, tp + fp + fn + tn, level)
+        return Interval(1000 * found.lower, 1000 * found.upper, "Wilson")
+    if name == "f1":  # F1 = 2J / (1 + J) of the proportion J = TP / (TP + FP + FN)
+        found = wilson(tp, tp + fp + fn, level)
+        return Interval(2 * found.lower / (1 + found.lower), 2 * found.upper / (1 + found.upper), "Wilson, transformed")
+    if not tp + fn or not tn + fp:
+        return None
+    sensitivity, specificity = wilson(tp, tp + fn, level), wilson(tn, tn + fp, level)
+    if name == "balanced_accuracy":
+        shares = tp / (tp + fn), tn / (tn + fp)
+        return square_and_add((sensitivity, specificity), shares, (0.5, 0.5))
+    if name in {"ppv_at_prevalence", "npv_at_prevalence"} and settings.prevalence is not None:
+        # Both limits together: wider than 95 %, never narrower.
+        which = 0 if name.startswith("ppv") else 1
+        low, high = (
+            predictive_values(a, b, settings.prevalence)[which]
+            for a, b in ((sensitivity.lower, specificity.lower), (sensitivity.upper, specificity.upper))
+        )
+        return Interval(float(low), float(high), "Wilson's limits of sensitivity and specificity")
+    return None
 
 
 def measure_froc(regions: Regions, settings: Settings, patients: int) -> tuple[Measure, ...]:
@@ -135,9 +210,15 @@ def measure_froc(regions: Regions, settings: Settings, patients: int) -> tuple[M
         replicates=settings.replicates,
         seed=settings.seed,
     )
+    most = float(order.curve(None)[0][-1])
     out = []
     for i, rate in enumerate(froc.FALSE_MARKS):
         interval, _ = percentile(repeats[:, i], settings.level)
+        if not np.isfinite(interval.lower) or interval.lower == interval.upper:
+            interval = wilson(round(point[i] * regions.lesions), regions.lesions, settings.level)
+        note = "n counts images, positives count malignant lesions"
+        if rate > most:
+            note += f"; the results' marks end at {most:.2f} false marks per image"
         out.append(
             Measure(
                 level="region",
@@ -152,7 +233,8 @@ def measure_froc(regions: Regions, settings: Settings, patients: int) -> tuple[M
                 n=len(regions.marks.image_groups),
                 positives=regions.lesions,
                 patients=patients,
-                note="n counts images, positives count malignant lesions",
+                note=note,
+                count=(round(point[i] * regions.lesions), regions.lesions),
             )
         )
     return tuple(out)
@@ -240,27 +322,38 @@ class _Maker:
         repeats: Floats,
         *,
         other: Interval | None = None,
+        spare: Interval | None = None,
         threshold: Threshold | None = None,
+        count: tuple[int, int] | None = None,
     ) -> Measure:
         refused = self._refusal(name)
         if not refused and not np.isfinite(value):
             refused = "undefined: no case in its denominator"
-        interval, used = percentile(repeats, self.settings.level)
-        note = ""
-        if threshold is not None and threshold.chosen_here:
-            note = "threshold chosen on these same cases: optimistic"
-        if not np.isfinite(interval.lower):
-            interval, other = (other or interval), None
-        elif other is not None and other.method == "wilson" and (self.independent or interval.lower == interval.upper):
-            # The bootstrap of 0 of n or n of n has no width; Wilson's interval has.
-            interval, other = other, interval
-        if not refused and interval.lower == interval.upper:
-            note = f"{note}; " * bool(note) + "the interval has no width: all replicates agree, which is not certainty"
-        if used < len(repeats):
-            note = f"{note}; " * bool(note) + f"{used} of {len(repeats)} replicates defined"
         if refused:
             return self._row(name, None, None, None, threshold, refused=refused)
-        return self._row(name, value, interval, other, threshold, note=note)
+        drawn, used = percentile(repeats, self.settings.level)
+        notes = []
+        if threshold is not None and threshold.chosen_here:
+            notes.append("threshold chosen on these same cases: optimistic")
+        # The bootstrap of 0 of n or n of n has no width; Wilson's interval has.
+        has_width = bool(drawn.lower < drawn.upper)
+        interval = drawn
+        if other is not None and other.method == "Wilson" and (self.independent or not has_width):
+            interval, other = other, drawn
+        elif not has_width:
+            for found in (spare, other):
+                if found is not None and found.lower < found.upper:
+                    interval, other = found, drawn
+                    break
+        if other is not None and not np.isfinite(other.lower):
+            other = None
+        if not interval.lower < interval.upper:
+            notes.append("the interval has no width: all replicates agree, which is not certainty")
+        elif not self.independent and interval is not drawn and "Wilson" in interval.method:
+            notes.append("cases taken as independent, since the bootstrap over patients has no width")
+        if interval is drawn and used < len(repeats):
+            notes.append(f"{used} of {len(repeats)} replicates defined")
+        return self._row(name, value, interval, other, threshold, note="; ".join(notes), count=count)
 
     def analytic(self, name: str) -> Interval | None:
         if name != "auc" or self.positives < 2 or len(self.cases.truth) - self.positives < 2:
@@ -270,6 +363,14 @@ class _Maker:
         variance = float(result.covariance[0, 0])
         method = "DeLong" if groups is None else "DeLong, clustered by patient (Obuchowski)"
         return normal_interval(float(result.auc[0]), float(np.sqrt(max(variance, 0.0))), method, self.settings.level)
+
+    def spare(self, name: str, value: float) -> Interval | None:
+        """An interval of an AUC without spread; patients are counted, not cases, so that it is not too narrow."""
+        if name != "auc" or not np.isfinite(value):
+            return None
+        truth, groups = self.cases.truth, self.cases.groups
+        positives, negatives = len(np.unique(groups[truth])), len(np.unique(groups[~truth]))
+        return auc_score_interval(float(value), positives, negatives, self.settings.level)
 
     def calibration_fits(self) -> list[Measure]:
         out = []
@@ -319,6 +420,7 @@ class _Maker:
         *,
         refused: str = "",
         note: str = "",
+        count: tuple[int, int] | None = None,
     ) -> Measure:
         metric = METRICS[name]
         label = metric.label
@@ -339,4 +441,5 @@ class _Maker:
             patients=self.patients,
             refused=refused,
             note=note,
+            count=count,
         )

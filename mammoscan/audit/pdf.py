@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
+from matplotlib.figure import Figure
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
-from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import (
     Image,
     KeepTogether,
@@ -29,16 +27,18 @@ from reportlab.platypus import (
 from mammoscan import NOTICE
 from mammoscan.audit import figures, words
 from mammoscan.audit.gallery import Card, Gallery
+from mammoscan.audit.links import link_to
+from mammoscan.audit.measure import reaches
 from mammoscan.audit.story import Audit
 from mammoscan.audit.subgroups import FACTORS
+from mammoscan.report import fonts
 
 WIDTH = A4[0] - 36 * mm
-FONT, BOLD = "AuditSans", "AuditSans-Bold"
 
 
-def render(audit: Audit, galleries: Sequence[Gallery]) -> bytes:
-    """PDF bytes; the same audit gives the same bytes."""
-    _fonts()
+def render(audit: Audit, drawn: Mapping[str, Figure], galleries: Sequence[Gallery], out: Path) -> bytes:
+    """PDF bytes; the same audit gives the same bytes. ``drawn``: figures by title; links are relative to ``out``."""
+    fonts.register()
     buffer = io.BytesIO()
     document = SimpleDocTemplate(
         buffer, pagesize=A4, leftMargin=18 * mm, rightMargin=18 * mm, topMargin=16 * mm, bottomMargin=18 * mm,
@@ -49,18 +49,19 @@ def render(audit: Audit, galleries: Sequence[Gallery]) -> bytes:
         _text(
             f"Labels: {audit.config.labels.name}, joined by {audit.joined.key.value}. "
             f"Model: {audit.joined.results.model[:16] or 'not stated'}.",
-            8.5, grey=True, after=10,
+            8.5, grey=True, after=3,
         ),
-        *(_text(sentence, 11, after=6) for sentence in words.summary(audit)),
-        Spacer(1, 6 * mm),
+        _text(NOTICE, 8.5, bold=True, after=10),
+        *(_text(sentence, 12 if i == 0 else 10, bold=i == 0, after=5) for i, sentence in enumerate(words.summary(audit))),
+        Spacer(1, 5 * mm),
         _text("How to read this", 11, bold=True, after=3),
         *(_text("• " + c, 8.5, grey=True, after=2) for c in words.caveats(audit)),
         PageBreak(),
         _text("Figures", 14, bold=True, after=6),
-        *_figures(audit),
+        *_figures(drawn),
     ]  # fmt: skip
     for gallery in galleries:
-        story += _gallery(gallery)
+        story += _gallery(gallery, audit, out)
     if audit.comparisons:
         story += _comparisons(audit)
     story += [PageBreak(), _text("All metrics", 14, bold=True, after=6), *_metrics(audit)]
@@ -70,35 +71,27 @@ def render(audit: Audit, galleries: Sequence[Gallery]) -> bytes:
     return buffer.getvalue()
 
 
-def _fonts() -> None:
-    """DejaVu Sans comes with matplotlib and holds far more scripts than the built-in fonts."""
-    if FONT not in pdfmetrics.getRegisteredFontNames():
-        folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
-        pdfmetrics.registerFont(TTFont(FONT, folder / "DejaVuSans.ttf"))
-        pdfmetrics.registerFont(TTFont(BOLD, folder / "DejaVuSans-Bold.ttf"))
-
-
 def _text(text: str, size: float, *, bold: bool = False, grey: bool = False, after: float = 0) -> Paragraph:
     style = ParagraphStyle(
-        "text", fontName=BOLD if bold else FONT, fontSize=size, leading=size * 1.35, spaceAfter=after,
+        "text", fontName=fonts.BOLD if bold else fonts.PLAIN, fontSize=size, leading=size * 1.35, spaceAfter=after,
         textColor=colors.HexColor("#595959") if grey else colors.HexColor("#1b1b1b"), splitLongWords=True,
     )  # fmt: skip
-    return Paragraph(escape(text), style)
+    return Paragraph(fonts.marked_up(text), style)
 
 
 def _footer(canvas: Any, document: Any) -> None:
     canvas.saveState()
-    canvas.setFont(FONT, 6)
+    canvas.setFont(fonts.PLAIN, 6)
     canvas.setFillGray(0.35)
     canvas.drawString(18 * mm, 10 * mm, NOTICE)
     canvas.drawRightString(A4[0] - 18 * mm, 10 * mm, f"page {document.page}")
     canvas.restoreState()
 
 
-def _figures(audit: Audit) -> list[Any]:
+def _figures(drawn: Mapping[str, Figure]) -> list[Any]:
     out: list[Any] = []
     pair: list[Any] = []
-    for title, figure in figures.all_figures(audit).items():
+    for title, figure in drawn.items():
         wide = title.startswith("Subgroups")
         wanted = WIDTH if wide else WIDTH / 2 - 2 * mm
         width, height = figure.get_size_inches()
@@ -150,13 +143,32 @@ def _metrics(audit: Audit) -> list[Any]:
         for threshold in ("", *(t.name for t in level.thresholds)):
             where = f", {threshold}" if threshold else ", over all thresholds"
             title = f"{level.cases.level.capitalize()} level{where}: {n:,} cases, {positives:,} positive"
-            rows = [(m.label, words.number(m), m.unit) for m in level.measures if m.threshold_name == threshold]
-            grid = _grid(("metric", "value (95 % interval)", "unit"), rows, (46, 34, 26))
+            rows = [
+                (m.label, words.number(m), words.cases_of(m), m.unit, m.interval.method if m.interval else "")
+                for m in level.measures
+                if m.threshold_name == threshold
+            ]
+            head = ("metric", "value (95 % interval)", "cases", "unit", "interval by")
+            grid = _grid(head, rows, (36, 28, 19, 22, 24))
             out += [Spacer(1, 3 * mm), KeepTogether([_text(title, 9, bold=True, after=3), grid])]
     if audit.froc:
-        froc_rows = [(m.label, words.number(m), f"{m.positives} lesions, {m.n} images") for m in audit.froc]
-        grid = _grid(("metric", "value (95 % interval)", "number"), froc_rows, (46, 34, 26))
+        froc_rows = [
+            (m.label, words.number(m), f"{words.cases_of(m)} lesions; {m.n:,} images", m.note.partition("; ")[2])
+            for m in audit.froc
+        ]
+        grid = _grid(("metric", "value (95 % interval)", "number", "note"), froc_rows, (38, 28, 30, 30))
         out += [Spacer(1, 3 * mm), KeepTogether([_text("Free response", 9, bold=True, after=3), grid])]
+    if found := reaches(audit.primary.cases):
+        lines_at = [
+            (f"{100 * r.wanted:.0f} %", f"{r.threshold:.4g}", f"{100 * r.sensitivity:.1f} %",
+             f"{100 * r.specificity:.1f} %" if r.specificity == r.specificity else "undefined", f"{r.flagged:,}")
+            for r in found
+        ]  # fmt: skip
+        title = (
+            f"What threshold would give a sensitivity? ({audit.primary.cases.level} level; optimistic for other cases)"
+        )
+        grid = _grid(("wanted", "threshold", "sensitivity", "specificity", "flagged"), lines_at, (20, 20, 20, 20, 20))
+        out += [Spacer(1, 3 * mm), KeepTogether([_text(title, 9, bold=True, after=3), grid])]
     for name, how, report in audit.classes:
         lines = [
             (r.name, f"{r.precision:.3f}", f"{r.recall:.3f}", f"{r.f1:.3f}", f"{r.support:,}")
@@ -179,7 +191,13 @@ def _subgroups(audit: Audit) -> list[Any]:
             value += f" ({g.interval.lower:.3f} to {g.interval.upper:.3f})"
         rows.append((labels[g.factor], g.group, g.metric, value, f"{g.positives}/{g.n}{' small' if g.small else ''}"))
     tests = [
-        (labels[d.factor], d.metric, f"{d.statistic:.2f}", str(d.freedom), f"{d.p:.3g}")
+        (
+            labels[d.factor],
+            d.metric,
+            f"{d.statistic:.2f}",
+            str(d.freedom),
+            f"{d.p:.3g}" + " (small groups: unreliable)" * d.small,
+        )
         for d in audit.differences
         if d.level == audit.primary.cases.level and d.p == d.p
     ]
@@ -211,7 +229,7 @@ def _comparisons(audit: Audit) -> list[Any]:
             auc = f"{c.auc.auc:.3f} against {c.auc.baseline:.3f}, difference {c.auc.difference:+.3f} ({i.lower:+.3f} to {i.upper:+.3f}), p = {c.auc.p:.3g}"
         test = ""
         if c.mcnemar is not None:
-            test = f"{c.mcnemar.only_new_right} right only now, {c.mcnemar.only_baseline_right} only before, p = {c.mcnemar.p:.3g}"
+            test = words.mcnemar(c.mcnemar)
         rows.append((c.level, f"{c.positives}/{c.n}", auc, test, str(len(c.changed))))
     head = ("level", "positives/cases", "AUC, paired DeLong", "decisions, McNemar", "changed")
     name = audit.baseline.name if audit.baseline else ""
@@ -219,29 +237,39 @@ def _comparisons(audit: Audit) -> list[Any]:
         Spacer(1, 4 * mm),
         _text(f"Against the baseline {name}", 12, bold=True, after=4),
         _grid(head, rows, (12, 16, 44, 36, 12)),
+        _text(words.both_thresholds(audit), 7.5, grey=True),
     ]
 
 
-def _gallery(gallery: Gallery) -> list[Any]:
+def _gallery(gallery: Gallery, audit: Audit, out: Path) -> list[Any]:
     shown = f"{len(gallery.cards)} of {gallery.total:,}" if gallery.total else "none"
-    title = _text(f"{gallery.title} ({shown})", 12, bold=True, after=4)
+    title = _text(f"{gallery.title}: {shown}", 12, bold=True, after=2)
     if not gallery.cards:
         return [Spacer(1, 4 * mm), title]
-    cells = [_card(card) for card in gallery.cards]
+    key = _text(
+        "Green: malignant lesions, blue: benign ones. Orange: marks, thick where flagged.", 7.5, grey=True, after=4
+    )
+    cells = [_card(card, audit, out) for card in gallery.cards]
     rows = [cells[i : i + 4] + [""] * (4 - len(cells[i : i + 4])) for i in range(0, len(cells), 4)]
     table = Table(rows, colWidths=[WIDTH / 4] * 4)
     table.setStyle(TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 2)]))
-    return [Spacer(1, 4 * mm), KeepTogether([title, table])]
+    return [Spacer(1, 4 * mm), KeepTogether([title, key, table])]
 
 
-def _card(card: Card) -> list[Any]:
-    words_ = [
+def _card(card: Card, audit: Audit, out: Path) -> list[Any]:
+    below = [
         _text(f"score {card.score:.3f}, truth {card.truth}", 7, bold=True),
         _text(card.image, 6.5, grey=True),
     ]
+    if card.report:
+        target = escape(link_to(audit, card.report, out), quote=True)
+        style = ParagraphStyle(
+            "link", fontName=fonts.PLAIN, fontSize=6.5, leading=9, textColor=colors.HexColor("#005a8d")
+        )
+        below.append(Paragraph(f'<a href="{target}">report of the study</a>', style))
     if card.picture is None:
-        return [_text(card.missing, 6.5, grey=True), *words_]
+        return [_text(card.missing, 6.5, grey=True), *below]
     image = Image(io.BytesIO(card.picture))
     scale = min((WIDTH / 4 - 5 * mm) / image.imageWidth, 62 * mm / image.imageHeight)
     image.drawWidth, image.drawHeight = image.imageWidth * scale, image.imageHeight * scale
-    return [image, *words_]
+    return [image, *below]

@@ -1,4 +1,4 @@
-"""Write an audit: metrics.json, metrics.csv, cases.csv, unmatched.csv, changed.csv, HTML and PDF."""
+"""Write an audit: metrics.json, metrics.csv, cases.csv, unmatched.csv, changed.csv, figures, HTML and PDF."""
 
 from __future__ import annotations
 
@@ -6,20 +6,25 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mammoscan import __version__, store
-from mammoscan.audit import gallery, html, pdf
-from mammoscan.audit.curves import Ranking, threshold_for_sensitivity
+import numpy as np
+
+from mammoscan import NOTICE, __version__, store
+from mammoscan.audit import figures, gallery, html, pdf
+from mammoscan.audit.curves import Ranking, decision_curve
 from mammoscan.audit.intervals import Interval
-from mammoscan.audit.measure import Measure
+from mammoscan.audit.links import report_of
+from mammoscan.audit.measure import LevelAudit, Measure, is_probability, reaches
 from mammoscan.audit.story import Audit, as_mapping
 
 METRIC_COLUMNS = (
     "level", "metric", "meaning", "unit", "threshold_name", "threshold", "value", "lower", "upper", "interval_method",
-    "other_lower", "other_upper", "other_method", "cases", "positives", "patients", "refused", "note",
+    "other_lower", "other_upper", "other_method", "cases", "positives", "patients",
+    "numerator", "denominator", "refused", "note",
 )  # fmt: skip
 CASE_COLUMNS = ("level", "case", "truth", "score", "patient", "rows", "images", "report")
 UNMATCHED_COLUMNS = ("kind", "identifier", "rows", "why")
@@ -29,20 +34,29 @@ CHANGED_COLUMNS = ("level", "case", "truth", "score", "baseline_score", "now")
 def write_audit(audit: Audit, out: Path) -> tuple[Path, ...]:
     """Write every file of an audit into a folder; each appears whole."""
     pictures = gallery.galleries(audit)
+    drawn = figures.all_figures(audit)
+    vectors = {title: figures.svg(figure) for title, figure in drawn.items()}
     files: dict[str, bytes] = {
         "metrics.json": metrics_json(audit),
         "metrics.csv": table(METRIC_COLUMNS, (metric_row(m) for m in audit.measures)),
         "cases.csv": table(CASE_COLUMNS, case_rows(audit)),
         "unmatched.csv": table(UNMATCHED_COLUMNS, unmatched_rows(audit)),
-        "audit.html": html.page(audit, pictures, out),
-        "audit.pdf": pdf.render(audit, pictures),
+        "audit.html": html.page(audit, vectors, pictures, out),
+        "audit.pdf": pdf.render(audit, drawn, pictures, out),
     }
+    for title, vector in vectors.items():
+        files[f"figures/{figure_name(title)}.svg"] = vector.encode()
     if audit.comparisons:
         files["changed.csv"] = table(CHANGED_COLUMNS, changed_rows(audit))
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         store.write_atomic(out / name, content)
     return tuple(out / name for name in files)
+
+
+def figure_name(title: str) -> str:
+    """A figure's file name: its title in lower case with hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
@@ -75,7 +89,7 @@ def metric_row(m: Measure) -> tuple[object, ...]:
         m.level, m.metric, m.label, m.unit, m.threshold_name, m.threshold, m.value,
         one and one.lower, one and one.upper, one and one.method,
         two and two.lower, two and two.upper, two and two.method,
-        m.n, m.positives, m.patients, m.refused, m.note,
+        m.n, m.positives, m.patients, m.count and m.count[0], m.count and m.count[1], m.refused, m.note,
     )  # fmt: skip
 
 
@@ -91,20 +105,6 @@ def case_rows(audit: Audit) -> Iterable[tuple[object, ...]]:
                 cases.level, name, "positive" if cases.truth[i] else "negative", float(cases.scores[i]), image.patient_id,
                 " ".join(map(str, rows)), " ".join(m.image.path or m.image.id for m in members), report_of(audit, image.study_instance_uid, image.folder),
             )  # fmt: skip
-
-
-def report_of(audit: Audit, study: str, folder: str) -> str:
-    """Path of a study's PDF report below the results folder, '' where there is none."""
-    if not audit.joined.results.source.is_dir():
-        return ""
-    candidates = [folder] if folder.endswith(".pdf") else []
-    below = folder or (f"studies/{store.safe_name(study)}" if study else "")
-    if below:
-        candidates.append(f"{below}/report.pdf")
-    for name in candidates:
-        if (audit.joined.results.source / name).is_file():
-            return name
-    return ""
 
 
 def unmatched_rows(audit: Audit) -> Iterable[tuple[object, ...]]:
@@ -129,6 +129,7 @@ def metrics_json(audit: Audit) -> bytes:
     """Everything that was found, for machines; null where a number is undefined."""
     joined = audit.joined
     data = {
+        "notice": NOTICE,
         "software": f"mammoscan {__version__}",
         "results": joined.results.name,
         "model": joined.results.model,
@@ -153,7 +154,7 @@ def metrics_json(audit: Audit) -> bytes:
             for g in audit.groups
         ],
         "subgroup_tests": [
-            {"level": d.level, "factor": d.factor, "metric": d.metric, "chi_squared": d.statistic, "degrees_of_freedom": d.freedom, "p": d.p}
+            {"level": d.level, "factor": d.factor, "metric": d.metric, "chi_squared": d.statistic, "degrees_of_freedom": d.freedom, "p": d.p, "small": d.small}
             for d in audit.differences
         ],
         "comparisons": [_comparison(c) for c in audit.comparisons],
@@ -163,9 +164,8 @@ def metrics_json(audit: Audit) -> bytes:
     return (json.dumps(_finite(data), indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _level(level: Any) -> dict[str, object]:
+def _level(level: LevelAudit) -> dict[str, object]:
     cases = level.cases
-    ranking = Ranking.of(cases.truth, cases.scores)
     return {
         "level": cases.level,
         "cases": len(cases.truth),
@@ -173,10 +173,28 @@ def _level(level: Any) -> dict[str, object]:
         "notes": list(cases.notes),
         "tables": {name: dict(zip(("tp", "fp", "fn", "tn"), t, strict=True)) for name, t in level.tables.items()},
         # What threshold would give a sensitivity: read off these cases, so optimistic for new ones.
-        "threshold_for_sensitivity": {
-            f"{s:g}": threshold_for_sensitivity(ranking, s) for s in (0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
-        },
-    }
+        "threshold_for_sensitivity": [
+            {
+                "wanted": r.wanted, "threshold": r.threshold, "sensitivity": r.sensitivity,
+                "specificity": r.specificity, "flagged": r.flagged,
+            }
+            for r in reaches(cases)
+        ],
+        "decision_curve": _decision_curve(level),
+    }  # fmt: skip
+
+
+def _decision_curve(level: LevelAudit) -> list[dict[str, float]] | None:
+    """Net benefit in true positives per case at threshold probabilities 0.01 to 0.99; None without probabilities."""
+    cases = level.cases
+    if not is_probability(cases.scores):
+        return None
+    thresholds = np.arange(1, 100) / 100
+    by_score, everyone = decision_curve(Ranking.of(cases.truth, cases.scores), thresholds)
+    return [
+        {"threshold": float(t), "recall_by_score": float(a), "recall_everyone": float(b)}
+        for t, a, b in zip(thresholds, by_score, everyone, strict=True)
+    ]
 
 
 def _classes(level: str, how: str, report: Any) -> dict[str, object]:
@@ -206,10 +224,13 @@ def _comparison(c: Any) -> dict[str, object]:
             "z": c.auc.z, "p": c.auc.p,
         },
         "refused": c.refused,
+        "threshold_name": c.threshold and c.threshold.name,
         "threshold": c.threshold and c.threshold.value,
+        "baseline_threshold": c.baseline_threshold and c.baseline_threshold.value,
         "mcnemar": c.mcnemar and {
             "only_results_right": c.mcnemar.only_new_right, "only_baseline_right": c.mcnemar.only_baseline_right,
             "chi_squared": c.mcnemar.statistic, "p": c.mcnemar.p, "exact": c.mcnemar.exact,
+            "clustered_by_patient": c.mcnemar.clustered,
         },
         "changed_sides": len(c.changed),
     }  # fmt: skip

@@ -144,9 +144,11 @@ def _read_images(path: Path, chosen: Mapping[str, str], marks: Mapping[str, list
     columns = find_columns(headings, known, {k: v for k, v in chosen.items() if k in known}, path)
     if "score" not in columns:
         raise LabelError("no score column", path=path, remedy="name one with --column score=HEADING")
-    if not {"id", "sop_instance_uid", "path"} & set(columns):
+    if not {"id", "sop_instance_uid", "path", "patient_id", "study_instance_uid"} & set(columns):
         raise LabelError(
-            "no column says which image a row is about", path=path, remedy="give id, path or sop_instance_uid"
+            "no column says which case a row is about",
+            path=path,
+            remedy="give id, path, sop_instance_uid, study_instance_uid or patient_id (+ laterality, + view)",
         )
     images: list[ImageResult] = []
     seen: dict[str, int] = {}
@@ -175,10 +177,13 @@ def _read_images(path: Path, chosen: Mapping[str, str], marks: Mapping[str, list
 def _image(get: Mapping[str, str], marks: Mapping[str, list[Mark]]) -> ImageResult:
     score = _float(get["score"], "score")
     sop, file = get.get("sop_instance_uid", ""), get.get("path", "").replace("\\", "/").removeprefix("./")
-    identifier = get.get("id", "") or sop or file
+    study, patient = get.get("study_instance_uid", ""), get.get("patient_id", "")
+    side = SIDES.get(get.get("laterality", "").lower(), "")
+    view = "" if plain(get.get("view", "")) == "unknown" else get.get("view", "").upper()
+    # Scores of another system may be by study, patient or breast; then that is what tells rows apart.
+    identifier = get.get("id", "") or sop or file or " ".join(v for v in (patient, study, side, view) if v)
     if not identifier:
         raise ValueError("no identifier")
-    study = get.get("study_instance_uid", "")
     classes = None
     if all(get.get(c, "") for c in CLASSES):
         normal, benign, malignant = (_float(get[c], c) for c in CLASSES)
@@ -191,10 +196,10 @@ def _image(get: Mapping[str, str], marks: Mapping[str, list[Mark]]) -> ImageResu
         id=identifier,
         sop_instance_uid=sop,
         path=file,
-        patient_id=get.get("patient_id", ""),
+        patient_id=patient,
         study_instance_uid=study,
-        laterality=SIDES.get(get.get("laterality", "").lower(), ""),
-        view="" if plain(get.get("view", "")) == "unknown" else get.get("view", "").upper(),
+        laterality=side,
+        view=view,
         score=score,
         classes=classes,
         density=DENSITIES.get(get.get("density", "").lower(), ""),

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mammoscan.audit.compare import McNemar, PairedAuc, changed_sides, mcnemar, paired_delong
+from mammoscan.audit.froc import FALSE_MARKS
 from mammoscan.audit.labels import COLUMNS, read_labels
 from mammoscan.audit.match import Cases, Joined, Regions, build, build_regions, join, levels_for
 from mammoscan.audit.measure import LevelAudit, Measure, Settings, Threshold, measure_froc, measure_level
@@ -79,6 +80,7 @@ class Comparison:
     auc: PairedAuc | None
     refused: str
     threshold: Threshold | None
+    baseline_threshold: Threshold | None  # the baseline's own of that name, else the same score
     mcnemar: McNemar | None
     changed: tuple[tuple[str, bool, float, float], ...]  # id, truth, new score, baseline score
 
@@ -121,6 +123,13 @@ class Audit:
         return AuditExit.FINE
 
 
+def check(config: AuditConfig) -> None:
+    """Find what is wrong with options and labels before anything takes long; raises as ``audit``."""
+    for text in config.fail_under:
+        parse_bar(text)
+    levels_for(read_labels(config.labels, _split_columns(config.columns)[0]).key, config.levels)
+
+
 def audit(config: AuditConfig) -> Audit:
     """Audit results against labels.
 
@@ -132,7 +141,7 @@ def audit(config: AuditConfig) -> Audit:
         For options that do not fit the labels.
     """
     bars = tuple(parse_bar(text) for text in config.fail_under)
-    for_labels, for_results = _split_columns(config.columns)
+    for_labels, for_results, for_baseline = _split_columns(config.columns)
     labels = read_labels(config.labels, for_labels)
     results = read_results(config.results, for_results)
     levels = levels_for(labels.key, config.levels)
@@ -144,7 +153,7 @@ def audit(config: AuditConfig) -> Audit:
             remedy="check the identifiers, or choose columns with --column",
         )
     thresholds = tuple(Threshold(n, v) for n, v in results.thresholds) + tuple(
-        Threshold(f"threshold {v:g}", v) for v in config.thresholds
+        Threshold(f"threshold {v:g}", v) for v in dict.fromkeys(config.thresholds)
     )
     regions, region_note = _regions(joined, levels, wanted="region" in config.levels)
     cases = [regions.cases] if regions is not None and len(regions.cases.truth) else []
@@ -155,11 +164,18 @@ def audit(config: AuditConfig) -> Audit:
     if regions is not None:
         froc = measure_froc(regions, config.settings, len(np.unique(regions.marks.image_groups)))
     parts = [subgroups(c, thresholds[0] if thresholds else None, config.settings) for c in cases]
-    baseline = read_results(config.baseline, for_results) if config.baseline else None
+    baseline = read_results(config.baseline, for_baseline) if config.baseline else None
     comparisons: tuple[Comparison, ...] = ()
     if baseline is not None:
         other = join(labels, baseline)
-        comparisons = tuple(_compare(c, build(other, c.level), thresholds) for c in cases if c.level != "region")
+        own = dict(baseline.thresholds)
+        comparisons = tuple(_compare(c, build(other, c.level), thresholds, own) for c in cases if c.level != "region")
+        if not any(c.n for c in comparisons):
+            raise LabelError(
+                f"no case of the results has a partner in the baseline by {labels.key.value}",
+                path=baseline.source,
+                remedy="give results of the same cases, or choose columns with --column baseline.NAME=HEADING",
+            )
     found = Audit(
         config=config,
         joined=joined,
@@ -177,24 +193,26 @@ def audit(config: AuditConfig) -> Audit:
     return dataclasses.replace(found, verdicts=tuple(judge(bar, found) for bar in bars))
 
 
-def _split_columns(columns: tuple[tuple[str, str], ...]) -> tuple[dict[str, str], dict[str, str]]:
-    """``results.NAME=HEADING`` is for results, else for labels; ``score`` can only be of results."""
-    for_labels: dict[str, str] = {}
-    for_results: dict[str, str] = {}
+def _split_columns(
+    columns: tuple[tuple[str, str], ...],
+) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Chosen headings of labels, results and baseline.
+
+    ``results.NAME`` and ``baseline.NAME`` say whose; a bare name is of the labels, or of the results
+    where labels have no such column (``score``). What is not said of a baseline is as in the results.
+    """
+    found: dict[str, dict[str, str]] = {"labels": {}, "results": {}, "baseline": {}}
     for name, heading in columns:
-        bare = name.removeprefix("results.")
-        target, known = (
-            (for_results, set(IMAGE_COLUMNS))
-            if name.startswith("results.") or name not in COLUMNS
-            else (for_labels, set(COLUMNS))
-        )
-        if bare not in known:
+        whose, dot, bare = name.partition(".")
+        if not dot:
+            whose, bare = ("labels" if name in COLUMNS else "results"), name
+        if whose not in found or bare not in (COLUMNS if whose == "labels" else IMAGE_COLUMNS):
             raise UsageError(
                 f"unknown column name {name!r}",
-                remedy=f"labels: {', '.join(COLUMNS)}; results: {', '.join(IMAGE_COLUMNS)}",
+                remedy=f"labels: {', '.join(COLUMNS)}; results.NAME or baseline.NAME: {', '.join(IMAGE_COLUMNS)}",
             )
-        target[bare] = heading
-    return for_labels, for_results
+        found[whose][bare] = heading
+    return found["labels"], found["results"], found["results"] | found["baseline"]
 
 
 def _regions(joined: Joined, levels: tuple[str, ...], *, wanted: bool) -> tuple[Regions | None, str]:
@@ -230,31 +248,34 @@ def class_reports(cases: Cases, thresholds: tuple[Threshold, ...]) -> list[tuple
     return out
 
 
-def _compare(new: Cases, baseline: Cases, thresholds: tuple[Threshold, ...]) -> Comparison:
+def _compare(new: Cases, baseline: Cases, thresholds: tuple[Threshold, ...], own: Mapping[str, float]) -> Comparison:
+    """Compare on the common cases; ``own`` are the baseline's operating points by name."""
     places = {name: i for i, name in enumerate(baseline.ids)}
     common = [(i, places[name]) for i, name in enumerate(new.ids) if name in places]
     a, b = (np.array([pair[k] for pair in common], dtype=np.intp) for k in (0, 1))
     truth, scores, others = new.truth[a], new.scores[a], baseline.scores[b]
     auc, refused = None, ""
+    _, dense = np.unique(new.groups[a], return_inverse=True)
+    groups = None if len(set(dense.tolist())) == len(dense) else dense
     if truth.sum() < 2 or (~truth).sum() < 2:
         refused = "needs at least two positive and two negative common cases"
     else:
-        _, groups = np.unique(new.groups[a], return_inverse=True)
-        independent = int(groups.max()) + 1 == len(groups)
-        auc = paired_delong(truth, scores, others, None if independent else groups)
+        auc = paired_delong(truth, scores, others, groups)
     threshold = thresholds[0] if thresholds else None
+    theirs: Threshold | None = None
     test: McNemar | None = None
     changed: tuple[tuple[str, bool, float, float], ...] = ()
     if threshold is not None:
-        flags, other_flags = scores >= threshold.value, others >= threshold.value
-        test = mcnemar(flags == truth, other_flags == truth)
+        theirs = Threshold(threshold.name, own.get(threshold.name, threshold.value))
+        flags, other_flags = scores >= threshold.value, others >= theirs.value
+        test = mcnemar(flags == truth, other_flags == truth, groups)
         changed = tuple(
             (new.ids[a[i]], bool(truth[i]), float(scores[i]), float(others[i]))
             for i in changed_sides(flags, other_flags)
         )
     return Comparison(
         new.level, len(common), int(truth.sum()), len(new.ids) - len(common), len(baseline.ids) - len(common),
-        auc, refused, threshold, test, changed,
+        auc, refused, threshold, theirs, test, changed,
     )  # fmt: skip
 
 
@@ -277,26 +298,39 @@ def parse_bar(text: str) -> Bar:
     if not dot or level not in {"region", "image", "breast", "patient", "study"}:
         level, metric = "", name
     metric = ALIASES.get(metric, metric)
+    known = (*METRICS, *(f"froc_sensitivity_at_{rate:g}" for rate in FALSE_MARKS))
     try:
         least = float(right)
     except ValueError:
-        sign = ""
-    if not sign or (metric not in METRICS and not metric.startswith("froc_sensitivity_at_")):
+        least = float("nan")
+    if not sign or metric not in known or not np.isfinite(least):
         raise UsageError(
             f"--fail-under {text!r} is not understood",
-            remedy=f"write [LEVEL.]METRIC[@THRESHOLD][.lower]=VALUE with one of {', '.join(METRICS)}",
+            remedy=f"write [LEVEL.]METRIC[@THRESHOLD][.lower]=VALUE with one of {', '.join(known)}",
         )
     return Bar(text, level, metric, threshold, lower, least)
 
 
 def judge(bar: Bar, found: Audit) -> Verdict:
-    """Hold a bar to the measures. Metrics where less is better must not exceed it."""
+    """Hold a bar to the measures. Metrics where less is better must not exceed it.
+
+    Raises
+    ------
+    UsageError
+        Where the audit has no such level or threshold: nothing was measured that could pass or fail.
+    """
     level = bar.level or ("region" if bar.metric.startswith("froc_") else found.primary.cases.level)
     candidates = [m for m in found.measures if m.level == level and m.metric == bar.metric]
     if bar.threshold:
         candidates = [m for m in candidates if m.threshold_name == bar.threshold]
     if not candidates:
-        return Verdict(bar, level, None, met=False)
+        points = sorted({m.threshold_name for m in found.measures if m.threshold_name})
+        raise UsageError(
+            f"--fail-under {bar.text!r}: not measured at {level} level"
+            + f" and {bar.threshold!r}" * bool(bar.threshold),
+            remedy=f"levels here: {', '.join(dict.fromkeys(m.level for m in found.measures))}; "
+            f"thresholds here: {', '.join(points) or 'none, give one with --threshold'}",
+        )
     measure = candidates[0]
     better_high = bar.metric not in METRICS or METRICS[bar.metric].higher_is_better
     value = measure.value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,8 @@ from mammoscan.audit.compare import equality_test
 from mammoscan.audit.intervals import (
     Interval,
     auc_influence,
-    bootstrap,
+    auc_score_interval,
+    bootstrap_sums,
     delong,
     normal_interval,
     percentile,
@@ -57,7 +58,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Wald test that a metric is the same in all known subgroups of a factor."""
+    """Wald test that a metric is the same in all known subgroups of a factor.
+
+    small: one of them is small, so that p is not to be relied on.
+    """
 
     level: str
     factor: str
@@ -65,6 +69,7 @@ class Difference:
     statistic: float
     freedom: int
     p: float
+    small: bool
 
 
 def _age_band(pair: Pair) -> str:
@@ -107,8 +112,7 @@ def subgroups(
 
     Groups of lesions (kind, size) hold positives; their AUC is against all negatives.
     """
-    groups: list[Group] = []
-    tests: list[Difference] = []
+    parts: list[_Part] = []
     for factor in FACTORS:
         if cases.level not in factor.levels:
             continue
@@ -118,10 +122,37 @@ def subgroups(
         names = [str(n) for n in np.unique(values) if n]
         if not names or names == [UNKNOWN]:
             continue
-        part = _Part(cases, factor, values, names, threshold=threshold, settings=settings)
-        groups += part.groups()
-        tests += part.tests()
-    return tuple(groups), tuple(tests)
+        parts.append(_Part(cases, factor, values, names, threshold=threshold, settings=settings))
+    rates = _rates(parts, cases, threshold, settings)
+    groups = tuple(g for part in parts for g in part.groups(rates.get(part.factor.name, [])))
+    return groups, tuple(t for part in parts for t in part.tests())
+
+
+def _rates(
+    parts: Sequence[_Part], cases: Cases, threshold: Threshold | None, settings: Settings
+) -> dict[str, list[list[tuple[str, float, Interval]]]]:
+    """Sensitivity and specificity of each group of each factor: (metric, value, interval).
+
+    One bootstrap over patients serves all of them, since drawing takes longer than counting.
+    """
+    if threshold is None or not parts:
+        return {}
+    flagged = cases.scores >= threshold.value
+    columns = [column for part in parts for column in part.counted(flagged)]
+    patients = int(cases.groups.max()) + 1
+    matrix = np.column_stack([np.bincount(cases.groups, c, patients) for c in columns]).astype(np.float64)
+    repeats = bootstrap_sums(matrix, replicates=settings.replicates, seed=settings.seed)
+    totals, at = matrix.sum(axis=0), 0
+    out: dict[str, list[list[tuple[str, float, Interval]]]] = {}
+    for part in parts:
+        rows = out.setdefault(part.factor.name, [])
+        for _ in part.names:
+            row = []
+            for metric in part.metrics:
+                row.append((metric, *part.rate(totals[at : at + 2], repeats[:, at : at + 2])))
+                at += 2
+            rows.append(row)
+    return out
 
 
 def _value(factor: Factor, members: tuple[Pair, ...], *, positive: bool) -> str:
@@ -152,11 +183,11 @@ class _Part:
         # The cases that an AUC compares: lesions of a kind against all negatives.
         self.compared = [i | ~cases.truth if factor.positives_only else i for i in self.inside]
         self.patients = int(cases.groups.max()) + 1
+        self.metrics = ("sensitivity",) if factor.positives_only else ("sensitivity", "specificity")
         self.independent = self.patients == len(cases.truth)
 
-    def groups(self) -> list[Group]:
+    def groups(self, rates: list[list[tuple[str, float, Interval]]]) -> list[Group]:
         out = []
-        rates = self._rates()
         for number, name in enumerate(self.names):
             inside, compared = self.inside[number], self.compared[number]
             positives = int(self.cases.truth[inside].sum())
@@ -169,7 +200,7 @@ class _Part:
             else:
                 missing = "negative" if positives else "positive"
                 out.append(self._row(name, "auc", refused=f"needs both classes: no {missing} case among {n}"))
-            for metric, share, interval in rates[number]:
+            for metric, share, interval in rates[number] if rates else ():
                 if np.isfinite(share):
                     out.append(self._row(name, metric, share, interval))
                 else:
@@ -188,7 +219,6 @@ class _Part:
         number = self.names.index(name)
         inside = self.inside[number]
         positives = int(self.cases.truth[inside].sum())
-        negatives = int((~self.cases.truth[self.compared[number]]).sum())
         return Group(
             level=self.cases.level,
             factor=self.factor.name,
@@ -199,56 +229,42 @@ class _Part:
             interval=interval,
             n=int(inside.sum()),
             positives=positives,
-            small=positives < SMALL or negatives < SMALL,
+            small=self._is_small(number),
             refused=refused,
         )
 
-    def _auc(self, inside: NDArray[np.bool_]) -> tuple[float, Interval | None]:
+    def _auc(self, inside: NDArray[np.bool_]) -> tuple[float, Interval]:
         truth, scores, groups = self.cases.truth[inside], self.cases.scores[inside], self.cases.groups[inside]
-        if truth.sum() < 2 or (~truth).sum() < 2:
-            return float(delong(truth, scores).auc[0]), None
         _, dense = np.unique(groups, return_inverse=True)
         independent = int(dense.max()) + 1 == len(truth)
         result = delong(truth, scores, None if independent else dense)
         error = float(np.sqrt(max(float(result.covariance[0, 0]), 0.0)))
         method = "DeLong" if independent else "DeLong, clustered by patient (Obuchowski)"
         interval = normal_interval(float(result.auc[0]), error, method, self.settings.level)
-        # Separated classes leave no variance, which is not certainty.
-        return float(result.auc[0]), interval if np.isfinite(error) and error > 0 else None
+        if not (np.isfinite(error) and error > 0):
+            # Separated classes or a single case leave no variance, which is not certainty.
+            positives, negatives = len(np.unique(groups[truth])), len(np.unique(groups[~truth]))
+            interval = auc_score_interval(float(result.auc[0]), positives, negatives, self.settings.level)
+        return float(result.auc[0]), interval
 
-    def _rates(self) -> list[list[tuple[str, float, Interval]]]:
-        """Sensitivity and specificity of each group, bootstrapped over patients in one pass."""
-        if self.threshold is None:
-            return [[] for _ in self.names]
-        flagged = self.cases.scores >= self.threshold.value
+    def counted(self, flagged: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+        """For each group and metric: the cases that are right, and all it is about."""
         truth = self.cases.truth
-        metrics = ("sensitivity",) if self.factor.positives_only else ("sensitivity", "specificity")
-        columns: list[NDArray[np.bool_]] = []
+        out: list[NDArray[np.bool_]] = []
         for inside in self.inside:
-            columns += [inside & truth & flagged, inside & truth]
-            if len(metrics) == 2:
-                columns += [inside & ~truth & ~flagged, inside & ~truth]
-        matrix = np.column_stack([np.bincount(self.cases.groups, c, self.patients) for c in columns])
-        repeats = bootstrap(
-            self.patients,
-            lambda drawn: drawn @ matrix,
-            replicates=self.settings.replicates,
-            seed=self.settings.seed,
-        )
-        totals = matrix.sum(axis=0)
-        out: list[list[tuple[str, float, Interval]]] = []
-        for number in range(len(self.names)):
-            rows = []
-            for k, metric in enumerate(metrics):
-                at = 2 * (number * len(metrics) + k)
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    share, spread = totals[at] / totals[at + 1], repeats[:, at] / repeats[:, at + 1]
-                interval, _ = percentile(spread, self.settings.level)
-                if self.independent or not np.isfinite(interval.lower) or interval.lower == interval.upper:
-                    interval = wilson(float(totals[at]), float(totals[at + 1]), self.settings.level)
-                rows.append((metric, float(share), interval))
-            out.append(rows)
+            out += [inside & truth & flagged, inside & truth]
+            if len(self.metrics) == 2:
+                out += [inside & ~truth & ~flagged, inside & ~truth]
         return out
+
+    def rate(self, totals: Floats, repeats: Floats) -> tuple[float, Interval]:
+        """A proportion from (right, all), (2,), and its interval from replicates of them, (replicates, 2)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share, spread = totals[0] / totals[1], repeats[:, 0] / repeats[:, 1]
+        interval, _ = percentile(spread, self.settings.level)
+        if self.independent or not np.isfinite(interval.lower) or interval.lower == interval.upper:
+            interval = wilson(float(totals[0]), float(totals[1]), self.settings.level)
+        return float(share), interval
 
     def tests(self) -> list[Difference]:
         known = [i for i, name in enumerate(self.names) if name != UNKNOWN]
@@ -262,12 +278,17 @@ class _Part:
     def _test(
         self, metric: str, known: list[int], influence: Callable[[int], tuple[float, Floats] | None]
     ) -> Difference | None:
-        found = [f for f in (influence(i) for i in known) if f is not None and np.isfinite(f[1]).all()]
+        found = [(i, *f) for i in known if (f := influence(i)) is not None and np.isfinite(f[1]).all()]
         if len(found) < 2:
             return None
-        values = np.array([v for v, _ in found])
-        statistic, freedom, p = equality_test(values, np.column_stack([c for _, c in found]))
-        return Difference(self.cases.level, self.factor.name, metric, statistic, freedom, p)
+        values = np.array([v for _, v, _ in found])
+        statistic, freedom, p = equality_test(values, np.column_stack([c for _, _, c in found]))
+        small = any(self._is_small(i) for i, _, _ in found)
+        return Difference(self.cases.level, self.factor.name, metric, statistic, freedom, p, small)
+
+    def _is_small(self, number: int) -> bool:
+        truth = self.cases.truth
+        return bool(truth[self.inside[number]].sum() < SMALL or (~truth[self.compared[number]]).sum() < SMALL)
 
     def _auc_influence(self, number: int) -> tuple[float, Floats] | None:
         inside = self.compared[number]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -29,7 +30,8 @@ def _columns(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> t
     multiple=True,
     callback=_columns,
     metavar="NAME=HEADING",
-    help="Heading of a column of the labels, or of a table of scores with results.NAME=HEADING; repeatable.",
+    help="Heading of a column of the labels, or of a table of scores with results.NAME=HEADING or "
+    "baseline.NAME=HEADING; repeatable.",
 )
 @click.option(
     "--level",
@@ -76,11 +78,17 @@ def _columns(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> t
     default=None,
     help="Archive with the images, for the pictures; default the one that the run names.",
 )
+@click.option(
+    "--model",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=None,
+    help="Folder of a trained model, for an archive that is analysed first; the bundled one by default.",
+)
 @click.option("--quiet", is_flag=True, help="Say nothing unless something is wrong.")
 def audit_command(
     results: Path, labels: Path, out: Path, columns: tuple[tuple[str, str], ...], levels: tuple[str, ...],
     thresholds: tuple[float, ...], sensitivities: tuple[float, ...], prevalence: float, baseline: Path | None,
-    fail_under: tuple[str, ...], replicates: int, seed: int, archive: Path | None, *, quiet: bool,
+    fail_under: tuple[str, ...], replicates: int, seed: int, archive: Path | None, model: Path | None, *, quiet: bool,
 ) -> None:  # fmt: skip
     """Hold RESULTS against ground truth.
 
@@ -88,23 +96,41 @@ def audit_command(
     or an archive, which is then analysed first into OUT/run.
 
     Exit status: 0 done and everything matched, 1 some labels or results found no partner, 2 usage
-    or labels that cannot be used or match nothing, 5 a --fail-under is not met.
+    or labels that cannot be used or match nothing, 5 a --fail-under is not met; of an archive that is
+    analysed first also 3 nothing could be analysed, 4 another run is at work there, 130 interrupted.
     """
+    from mammoscan.audit import story
     from mammoscan.audit.measure import Settings
     from mammoscan.audit.report import write_audit
-    from mammoscan.audit.run_first import results_of
-    from mammoscan.audit.story import AuditConfig, audit
+    from mammoscan.audit.results import is_run_folder
     from mammoscan.audit.words import summary
 
-    settings = Settings(replicates=replicates, seed=seed, prevalence=prevalence, sensitivities=sensitivities)
-    found = audit(
-        AuditConfig(
-            results=results_of(results, out, quiet=quiet), labels=labels, out=out, columns=columns, levels=levels,
-            thresholds=thresholds, settings=settings, baseline=baseline, fail_under=fail_under, archive=archive,
-        )
+    config = story.AuditConfig(
+        results=results, labels=labels, out=out, columns=columns, levels=levels, thresholds=thresholds,
+        settings=Settings(replicates=replicates, seed=seed, prevalence=prevalence, sensitivities=sensitivities),
+        baseline=baseline, fail_under=fail_under, archive=archive,
     )  # fmt: skip
+    story.check(config)
+    if results.is_dir() and not is_run_folder(results):
+        _analyse(results, out / "run", model, quiet=quiet)
+        config = replace(config, results=out / "run")
+    elif model is not None:
+        raise click.UsageError("--model is for an archive that is analysed first; RESULTS holds results already")
+    found = story.audit(config)
     write_audit(found, out)
     if not quiet:
         click.echo("\n".join(summary(found)))
         click.echo(f"audit: {out / 'audit.html'}")
     raise SystemExit(int(found.exit))
+
+
+def _analyse(archive: Path, out: Path, model: Path | None, *, quiet: bool) -> None:
+    """Run over an archive, or continue; leave with the run's status where there is nothing to audit."""
+    # Imported here: auditing existing results needs no network and no decoders.
+    from mammoscan.cli.run import execute
+    from mammoscan.config import RunConfig
+    from mammoscan.errors import ExitCode
+
+    status = execute(RunConfig(archive=archive, out=out, model=model, quiet=quiet))
+    if status not in {ExitCode.ALL_ANALYSED, ExitCode.SOME_FAILED}:
+        raise SystemExit(status)

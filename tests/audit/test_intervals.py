@@ -1,17 +1,33 @@
 """Intervals and tests against published worked examples."""
 
+from itertools import product
+
 import numpy as np
 import pytest
+from scipy.stats import binomtest, norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mammoscan.audit.compare import equality_test, mcnemar, mcnemar_counts, paired_delong
-from mammoscan.audit.intervals import auc_influence, bootstrap, delong, normal_interval, percentile, wilson
+from mammoscan.audit.intervals import (
+    Interval,
+    auc_influence,
+    auc_score_interval,
+    bootstrap,
+    bootstrap_sums,
+    delong,
+    hanley_mcneil,
+    normal_interval,
+    percentile,
+    square_and_add,
+    wilson,
+)
 from mammoscan.audit.match import Cases
-from mammoscan.audit.measure import Settings, Threshold, measure_level
+from mammoscan.audit.measure import Settings, Threshold, measure_level, reaches
 
 # DeLong, DeLong and Clarke-Pearson, Biometrics 1988;44:837: 43 complete patients of the ovarian
 # cancer study, (albumin, total protein, K-G score, outcome), as printed in the SAS/STAT User's Guide,
-# PROC LOGISTIC, "Comparing Receiver Operating Characteristic Curves".
+# PROC LOGISTIC, "Comparing Receiver Operating Characteristic Curves"
+# (support.sas.com/documentation/cdl/en/statug/68162, statug_logistic_examples08): K-G score counts as 10 - score.
 OVARIAN = np.array(
     """
     3.0 5.8 10 0 3.2 6.3 5 1 3.9 6.8 3 1 2.8 4.8 6 0 3.2 5.8 3 1 0.9 4.0 5 0 2.5 5.7 8 0 1.6 5.6 5 1
@@ -88,7 +104,7 @@ def test_influence_values_carry_delongs_variance():
 
 @pytest.mark.parametrize(
     ("count", "total", "lower", "upper"),
-    # Newcombe, Stat Med 1998;17:857, table I, method 3.
+    # Newcombe, Stat Med 1998;17:857, table I, method 3. The R package propint tests the first two against that table.
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_wilson_agrees_with_newcombes_table(count, total, lower, upper):
@@ -96,11 +112,92 @@ def test_wilson_agrees_with_newcombes_table(count, total, lower, upper):
     assert (round(found.lower, 4), round(found.upper, 4)) == (lower, upper)
 
 
+@pytest.mark.parametrize("total", [1, 7, 40, 1234])
+def test_wilson_agrees_with_scipy_to_1e_9(total):
+    for count in {0, 1, total // 3, total}:
+        theirs = binomtest(count, total).proportion_ci(method="wilson")
+        found = wilson(count, total)
+        assert (found.lower, found.upper) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+
+
 def test_mcnemar_agrees_with_agrestis_example():
-    # Agresti, Categorical Data Analysis, 2nd ed., table 10.1: approval, 150 and 86 changed: z^2 = 17.36.
+    # Agresti, Categorical Data Analysis (1990) p. 350, approval of the president: 150 and 86 changed. R and SAS give
+    # 17.3559, p = 3.099e-05 (Penn State STAT 504, lesson on McNemar's test, online.stat.psu.edu/stat504/node/97).
     found = mcnemar_counts(86, 150)
-    assert round(found.statistic, 2) == 17.36
-    assert found.p == pytest.approx(3.1e-5, rel=0.03)
+    assert round(found.statistic, 4) == 17.3559
+    assert found.p == pytest.approx(3.099e-5, abs=5e-9)
+
+
+def test_mcnemar_over_patients_is_mcnemar_where_each_has_one_case():
+    rng = np.random.default_rng(8)
+    for n in (30, 400):
+        new, old = rng.random(n) < 0.6, rng.random(n) < 0.5
+        plain, clustered = mcnemar(new, old), mcnemar(new, old, np.arange(n))
+        assert (clustered.statistic, clustered.p) == pytest.approx((plain.statistic, plain.p), abs=1e-12)
+        assert clustered.exact == plain.exact
+
+
+def test_exact_mcnemar_over_patients_is_the_count_of_all_sign_patterns():
+    steps = np.array([3, -1, 2, 2, 1, -1, 4])
+    new = np.concatenate([np.full(abs(s), s > 0) for s in steps])
+    groups = np.repeat(np.arange(len(steps)), np.abs(steps))
+    sums = [sum(sign * abs(s) for sign, s in zip(signs, steps, strict=True)) for signs in product((1, -1), repeat=7)]
+    expected = np.mean([abs(total) >= abs(steps.sum()) for total in sums])
+    found = mcnemar(new, ~new, groups)
+    assert found.exact
+    assert found.p == pytest.approx(expected, abs=1e-12)
+
+
+def test_mcnemar_over_patients_does_not_count_copies_as_new_evidence():
+    rng = np.random.default_rng(3)
+    new, old = rng.random(300) < 0.6, rng.random(300) < 0.5
+    once = mcnemar(new, old, np.arange(300))
+    four_times = mcnemar(np.repeat(new, 4), np.repeat(old, 4), np.repeat(np.arange(300), 4))
+    assert four_times.p == pytest.approx(once.p)
+    assert mcnemar(np.repeat(new, 4), np.repeat(old, 4)).p < once.p / 2
+
+
+def test_the_interval_of_a_perfect_auc_has_a_width_and_covers_the_truth():
+    found = auc_score_interval(1.0, 10, 20)
+    assert 0.6 < found.lower < 0.95
+    assert found.upper == 1
+    mirrored = auc_score_interval(0.0, 10, 20)
+    assert (mirrored.lower, mirrored.upper) == pytest.approx((0, 1 - auc_score_interval(1.0, 20, 10).lower))
+    # At its own limit the area found lies exactly z standard errors (Hanley and McNeil 1982) away.
+    spread = float(np.sqrt(hanley_mcneil(found.lower, 10, 20)))
+    assert (1 - found.lower) / spread == pytest.approx(1.959964, abs=1e-5)
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(400):  # normal scores, true area 0.9214: Phi(2 / sqrt 2)
+        scores = np.concatenate([rng.normal(2, 1, 8), rng.normal(0, 1, 12)])
+        area = roc_auc_score(np.arange(20) < 8, scores)
+        interval = auc_score_interval(area, 8, 12)
+        covered += interval.lower <= norm.cdf(2**0.5) <= interval.upper
+    assert covered >= 0.93 * 400
+
+
+def test_hanley_and_mcneils_variance_is_exact_for_exponential_scores():
+    # The model that its formula assumes: scores of mean 4 and 1, so that the true area is 4 / 5.
+    rng = np.random.default_rng(2)
+    positives, negatives = rng.exponential(4, (20000, 9, 1)), rng.exponential(1, (20000, 1, 14))
+    areas = (positives > negatives).mean(axis=(1, 2))
+    assert areas.mean() == pytest.approx(0.8, abs=0.003)
+    assert areas.var() == pytest.approx(hanley_mcneil(0.8, 9, 14), rel=0.04)
+
+
+def test_square_and_add_of_one_proportion_is_its_own_interval_and_of_two_halves_is_narrower():
+    one = wilson(8, 10)
+    assert square_and_add((one,), (0.8,), (1.0,)) == Interval(
+        pytest.approx(one.lower), pytest.approx(one.upper), "Wilson, square and add"
+    )
+    two = square_and_add((one, one), (0.8, 0.8), (0.5, 0.5))
+    assert two.upper - two.lower == pytest.approx((one.upper - one.lower) / 2**0.5)
+
+
+def test_sums_of_many_replicates_at_once_are_those_of_one_at_a_time():
+    matrix = np.random.default_rng(0).normal(size=(50, 7))
+    expected = bootstrap(50, lambda drawn: drawn @ matrix, replicates=130, seed=5)
+    assert bootstrap_sums(matrix, replicates=130, seed=5) == pytest.approx(expected, abs=1e-9)
 
 
 def test_mcnemar_is_exact_where_few_cases_are_discordant():
@@ -211,3 +308,35 @@ def test_calibration_is_refused_for_scores_that_are_no_probabilities():
     measures = {m.metric: m for m in measure_level(raw, [], Settings(replicates=100)).measures}
     assert "probabilities" in measures["brier"].refused
     assert measures["auc"].value == pytest.approx(roc_auc_score(found.truth, found.scores))
+
+
+def test_counts_of_all_or_none_have_an_interval_with_a_width():
+    n = 30
+    truth = np.arange(n) < 12
+    perfect = Cases("patient", tuple(map(str, range(n))), truth, np.where(truth, 0.9, 0.1), np.arange(n), ())
+    for m in measure_level(perfect, [Threshold("t", 0.5)], Settings(replicates=100, prevalence=0.006)).measures:
+        if m.metric in {"auc", "sensitivity", "balanced_accuracy", "f1", "ppv_at_prevalence", "cancers_per_1000"}:
+            assert m.interval.lower < m.value - 1e-6, m.metric
+            assert m.interval.lower < m.interval.upper, m.metric
+
+
+def test_each_proportion_says_its_counts():
+    found = cases()
+    measures = {m.metric: m for m in measure_level(found, [Threshold("t", 0.4)], Settings(replicates=100)).measures}
+    flagged = found.scores >= 0.4
+    assert measures["sensitivity"].count == ((flagged & found.truth).sum(), found.truth.sum())
+    assert measures["precision"].count == ((flagged & found.truth).sum(), flagged.sum())
+    assert measures["auc"].count is None
+
+
+def test_what_threshold_gives_a_sensitivity_is_the_highest_that_does():
+    found = cases()
+    for reach in reaches(found, (0.5, 0.9, 1.0)):
+        positives = found.scores[found.truth]
+        assert (positives >= reach.threshold).mean() >= reach.wanted
+        higher = found.scores[found.scores > reach.threshold].min(initial=2)
+        assert (positives >= higher).mean() < reach.wanted
+        flagged = found.scores >= reach.threshold
+        assert reach.sensitivity == pytest.approx(flagged[found.truth].mean())
+        assert reach.specificity == pytest.approx((~flagged)[~found.truth].mean())
+        assert reach.flagged == flagged.sum()

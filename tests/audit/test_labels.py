@@ -1,5 +1,8 @@
 """Labels: what is read, and what is refused with its rows."""
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pydicom
 import pytest
@@ -7,6 +10,8 @@ import pytest
 from mammoscan.audit import lesions
 from mammoscan.audit.labels import Key, read_labels
 from mammoscan.audit.lesions import Mark
+from mammoscan.audit.match import build_regions, join
+from mammoscan.audit.results import ImageResult, Results, read_results
 from mammoscan.errors import LabelError
 
 
@@ -97,7 +102,8 @@ def test_a_file_that_is_no_segmentation_is_refused(tmp_path):
         lesions.from_seg(path)
 
 
-def test_lesions_are_read_from_a_dicom_segmentation(tmp_path):
+def segmentation(path, image_uid, boxes, shape=(40, 60)):
+    """A DICOM SEG of one image with one segment a box (x0, y0, x1, y1)."""
     from highdicom.seg import Segmentation, SegmentDescription
     from pydicom.sr.codedict import codes
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -106,46 +112,144 @@ def test_lesions_are_read_from_a_dicom_segmentation(tmp_path):
     image.file_meta = pydicom.dataset.FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     image.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.2"
-    for name in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-        setattr(image, name, generate_uid())
-    for name in (
-        "PatientID",
-        "PatientName",
-        "PatientBirthDate",
-        "PatientSex",
-        "AccessionNumber",
-        "StudyID",
-        "StudyDate",
-        "StudyTime",
-    ):
+    image.SOPInstanceUID, image.StudyInstanceUID, image.SeriesInstanceUID = image_uid, generate_uid(), generate_uid()
+    for name in "PatientID PatientName PatientBirthDate PatientSex AccessionNumber StudyID StudyDate StudyTime".split():
         setattr(image, name, "")
     image.ReferringPhysicianName = ""
-    image.Modality, image.Rows, image.Columns = "MG", 40, 60
+    image.Modality, image.Rows, image.Columns = "MG", *shape
     image.SamplesPerPixel, image.BitsAllocated, image.PhotometricInterpretation = 1, 16, "MONOCHROME2"
     image.BitsStored, image.HighBit, image.PixelRepresentation = 12, 11, 0
     image.PatientOrientation = ["P", "L"]
     image.ImagerPixelSpacing = [0.1, 0.1]
-    mask = np.zeros((1, 40, 60), dtype=np.uint8)
-    mask[0, 10:20, 30:50] = 1
-    description = SegmentDescription(
-        1, "mass", codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Neoplasm, "MANUAL"
-    )
-    seg = Segmentation(
-        [image],
-        mask,
-        "BINARY",
-        [description],
-        generate_uid(),
-        1,
-        generate_uid(),
-        1,
-        "maker",
-        "model",
-        "1",
-        "1",
-    )
-    path = tmp_path / "truth.dcm"
+    masks = np.zeros((1, *shape, len(boxes)), dtype=np.uint8)
+    for number, (x0, y0, x1, y1) in enumerate(boxes):
+        masks[0, y0:y1, x0:x1, number] = 1
+    descriptions = [
+        SegmentDescription(n, f"mass {n}", codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Neoplasm, "MANUAL")
+        for n in range(1, len(boxes) + 1)
+    ]
+    seg = Segmentation([image], masks, "BINARY", descriptions, generate_uid(), 1, generate_uid(), 1, "m", "m", "1", "1")
     seg.save_as(path)
-    found = lesions.from_seg(path)
-    assert found[image.SOPInstanceUID].box == (30, 10, 50, 20)
-    assert found[image.SOPInstanceUID].area == 200
+    return path
+
+
+def test_each_segment_of_a_dicom_segmentation_is_a_lesion(tmp_path):
+    path = segmentation(tmp_path / "truth.dcm", "1.2.3", [(30, 10, 50, 20), (5, 5, 9, 12)])
+    first, second = lesions.from_seg(path)["1.2.3"]
+    assert (first.box, first.area) == ((30, 10, 50, 20), 200)
+    assert (second.box, second.area) == ((5, 5, 9, 12), 28)
+
+
+def result(sop, **more):
+    facts = {
+        "path": f"{sop}.dcm",
+        "patient_id": "P",
+        "study_instance_uid": "1.9",
+        "laterality": "L",
+        "view": "CC",
+    } | more
+    return ImageResult(
+        id=sop, sop_instance_uid=sop, score=0.5, classes=None, density="", age=None, manufacturer="", year="",
+        folder="", **facts,
+    )  # fmt: skip
+
+
+def results(*images):
+    return Results("r", Path("r"), images, (), {}, has_marks=True, archive=None, model="")
+
+
+def test_lesions_of_a_segmentation_belong_to_the_image_that_it_names(tmp_path):
+    segmentation(tmp_path / "s.dcm", "1.2.3", [(30, 10, 50, 20)])
+    text = "sop_instance_uid,label,seg\n1.2.3,malignant,s.dcm\n1.2.4,normal,\n"
+    labels = read_labels(write(tmp_path / "l.csv", text))
+    marked = dataclasses.replace(result("1.2.3"), marks=(Mark("1", (40, 15), None, None, 0.7),))
+    joined = join(labels, results(marked, result("1.2.4")))
+    assert [len(p.lesions) for p in joined.pairs] == [1, 0]
+    regions = build_regions(joined)
+    assert (regions.lesions, regions.marks.lesion_scores.tolist(), regions.left_out) == (1, [0.7], 0)
+
+
+@pytest.mark.parametrize(
+    ("seg", "message"),
+    [
+        ("s.dcm", "row 2: the segmentation outlines nothing in 1.2.4"),
+        ("none.dcm", "row 2: the segmentation cannot be read"),
+    ],
+)
+def test_a_segmentation_that_does_not_fit_is_an_error_with_its_row(tmp_path, seg, message):
+    segmentation(tmp_path / "s.dcm", "1.2.3", [(30, 10, 50, 20)])
+    labels = read_labels(write(tmp_path / "l.csv", f"sop_instance_uid,label,seg\n1.2.4,malignant,{seg}\n"))
+    with pytest.raises(LabelError, match=message):
+        join(labels, results(result("1.2.4")))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("laterality", "R", "row 2 says laterality 'R', the result 1.2.dcm 'L'"),
+        ("view", "mlo", "row 2 says view 'MLO', the result 1.2.dcm 'CC'"),
+        ("study_instance_uid", "1.8", "row 2 says study_instance_uid '1.8'"),
+    ],
+)
+def test_a_label_that_contradicts_its_result_is_an_error_with_its_row(tmp_path, column, value, message):
+    labels = read_labels(write(tmp_path / "l.csv", f"sop_instance_uid,label,{column}\n1.2,malignant,{value}\n"))
+    with pytest.raises(LabelError, match=message):
+        join(labels, results(result("1.2")))
+
+
+def test_what_a_result_does_not_know_contradicts_nothing(tmp_path):
+    labels = read_labels(write(tmp_path / "l.csv", "sop_instance_uid,label,laterality\n1.2,malignant,R\n"))
+    assert len(join(labels, results(result("1.2", laterality=""))).pairs) == 1
+
+
+def test_an_identifier_that_fits_two_results_is_an_error_with_its_row(tmp_path):
+    labels = read_labels(write(tmp_path / "l.csv", "path,label\na.dcm,malignant\n"))
+    with pytest.raises(LabelError, match=r"'a.dcm' \(row 2\) fits 2 results"):
+        join(labels, results(result("1.2", path="a.dcm"), result("1.3", path="a.dcm")))
+
+
+def test_two_labels_of_one_result_are_an_error_with_the_row(tmp_path):
+    labels = read_labels(write(tmp_path / "l.csv", "id,label\n1.2,malignant\n1.2.dcm,benign\n"))
+    with pytest.raises(LabelError, match=r"'1.2' fits two labels \(row 3\)"):
+        join(labels, results(result("1.2")))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("1.2,malignant,5,5,2,a,60\n1.2,malignant,50,50,4,b,60", r"rows 2, 3 \(1.2\): contradictory density"),
+        ("1.2,malignant,5,5,2,a,60\n1.2,malignant,50,50,4,a,61", r"rows 2, 3 \(1.2\): contradictory age"),
+        ("1.2,malignant,5,5,2,e,60", "row 2: density 'e' is none of a to d or 1 to 4"),
+        ("1.2,malignant,5,5,2,a,old", "row 2: age 'old' is not a number"),
+        ("1.2,malignant,5,5,2,a,60\n1.2,normal,,,,a,60", r"rows 2, 3 \(1.2\): contradictory labels"),
+    ],
+)
+def test_bad_facts_are_errors_that_name_their_rows(tmp_path, rows, message):
+    with pytest.raises(LabelError, match=message):
+        read_labels(write(tmp_path / "l.csv", f"sop_instance_uid,label,x,y,radius,density,age\n{rows}\n"))
+
+
+def test_a_box_needs_its_four_corners_in_order(tmp_path):
+    head = "id,label,x0,y0,x1,y1\n"
+    assert read_labels(write(tmp_path / "a.csv", head + "a,1,2,3,8,9\n")).labels[0].lesions[0].box == (2, 3, 8, 9)
+    for row, message in (("a,1,2,3,8,", "needs x0, y0, x1 and y1"), ("a,1,8,3,2,9", "x0 < x1")):
+        with pytest.raises(LabelError, match=message):
+            read_labels(write(tmp_path / "b.csv", head + row + "\n"))
+
+
+def test_no_column_that_names_a_case_or_a_label_is_an_error_with_the_remedy(tmp_path):
+    with pytest.raises(LabelError, match="no column says which case"):
+        read_labels(write(tmp_path / "a.csv", "label\n1\n"))
+    with pytest.raises(LabelError, match="--column label=HEADING"):
+        read_labels(write(tmp_path / "b.csv", "id\na\n"))
+
+
+def test_scores_by_patient_and_side_need_no_identifier_of_an_image(tmp_path):
+    path = write(tmp_path / "s.csv", "patient_id,side,score\nP1,L,0.2\nP1,R,0.7\nP2,L,0.1\n")
+    found = read_results(path)
+    assert [i.id for i in found.images] == ["P1 L", "P1 R", "P2 L"]
+    labels = read_labels(write(tmp_path / "l.csv", "patient_id,laterality,label\nP1,R,1\nP2,L,0\nP1,L,0\n"))
+    joined = join(labels, found)
+    assert {(p.image.id, p.label.positive) for p in joined.pairs} == {("P1 L", False), ("P1 R", True), ("P2 L", False)}
+    with pytest.raises(LabelError, match="rows 2 and 3: the same image P1 L"):
+        read_results(write(tmp_path / "d.csv", "patient_id,side,score\nP1,L,0.2\nP1,L,0.7\n"))

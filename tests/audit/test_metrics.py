@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize, minimize_scalar
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
@@ -147,7 +148,7 @@ def test_class_report_agrees_with_scikit_learn():
 
 
 def test_predictive_values_follow_altman_and_bland():
-    # Altman and Bland, BMJ 1994;309:102: liver scan, sensitivity 231/258, specificity 54/86,
+    # Altman and Bland, BMJ 1994;309:102 (doi 10.1136/bmj.309.6947.102): liver scan, sensitivity 231/258, specificity 54/86,
     # prevalence 0.25 gives PPV 0.45 and NPV 0.95.
     ppv, npv = predictive_values(231 / 258, 54 / 86, 0.25)
     assert (round(ppv, 2), round(npv, 2)) == (0.45, 0.95)
@@ -196,3 +197,57 @@ def test_froc_by_hand():
     assert rate.tolist() == [0, 0, 0.25, 0.5, 0.5, 0.75]
     assert sensitivity == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3])
     assert froc.sensitivity_at(marks, (0.25, 0.5, 4)) == pytest.approx([1 / 3, 2 / 3, 2 / 3])
+
+
+def test_froc_agrees_with_chakraborty_and_winters_data():
+    # One reader of Chakraborty and Winter, Radiology 1990;174:873, as the R package BayesianFROC prints the data: 259 lesions
+    # in 57 images; by falling confidence 97, 32 and 31 hits and 1, 14 and 74 false marks.
+    hits, false = np.repeat([3.0, 2.0, 1.0], [97, 32, 31]), np.repeat([3.0, 2.0, 1.0], [1, 14, 74])
+    lesions = np.concatenate([hits, np.full(259 - 160, -np.inf)])
+    zeros = [np.zeros(n, dtype=np.intp) for n in (259, len(false), 57)]
+    marks = froc.Marks(lesions, zeros[0], false, zeros[1], zeros[2])
+    rate, sensitivity = froc.froc_curve(marks)
+    assert rate == pytest.approx(np.array([0, 1, 15, 89]) / 57, **EXACT)
+    assert sensitivity == pytest.approx(np.array([0, 97, 129, 160]) / 259, **EXACT)
+    assert froc.sensitivity_at(marks, (0.25, 1, 2)) == pytest.approx(np.array([97, 129, 160]) / 259, **EXACT)
+
+
+@given(st.integers(0, 2**31), st.sampled_from([2, 10, 10**6]))
+@settings(max_examples=80, deadline=None)
+def test_froc_agrees_with_trying_every_threshold(seed, ties):
+    rng = np.random.default_rng(seed)
+    lesions, false, images = int(rng.integers(1, 30)), int(rng.integers(0, 60)), int(rng.integers(1, 20))
+    scores = np.where(rng.random(lesions) < 0.3, -np.inf, rng.integers(0, ties + 1, lesions) / ties)
+    wrong = rng.integers(0, ties + 1, false) / ties
+    groups = [np.zeros(n, dtype=np.intp) for n in (lesions, false, images)]
+    marks = froc.Marks(scores, groups[0], wrong, groups[1], groups[2])
+    for rate in froc.FALSE_MARKS:
+        thresholds = [np.inf, *scores[np.isfinite(scores)], *wrong]
+        best = max((scores >= t).mean() for t in thresholds if (wrong >= t).sum() / images <= rate + 1e-12)
+        assert froc.sensitivity_at(marks, (rate,))[0] == pytest.approx(best, **EXACT)
+
+
+def test_calibration_intercept_and_error_of_the_slope_agree_with_an_independent_maximum():
+    rng = np.random.default_rng(7)
+    scores = rng.uniform(0.05, 0.95, 300)
+    truth = rng.random(300) < scores**1.3
+    x = np.log(scores / (1 - scores))
+
+    def loss(a, b):
+        z = a + b * x
+        return float(np.sum(np.logaddexp(0, z) - truth * z))
+
+    alone = minimize_scalar(lambda a: loss(a, 1.0), bracket=(-1, 1), options={"xtol": 1e-12})
+    assert calibration.intercept(truth, scores, np.arange(300)).value == pytest.approx(alone.x, abs=1e-6)
+    both = minimize(lambda v: loss(*v), np.array([0.0, 1.0]), method="BFGS", options={"gtol": 1e-9})
+    assert calibration.slope(truth, scores, np.arange(300)).value == pytest.approx(both.x[1], abs=1e-5)
+
+
+def test_calibration_error_agrees_with_its_definition_case_by_case():
+    rng = np.random.default_rng(9)
+    scores, truth = rng.random(500), rng.random(500) < 0.4
+    total = 0.0
+    for low in range(10):
+        inside = (scores >= low / 10) & (scores < (low + 1) / 10)
+        total += abs(truth[inside].mean() - scores[inside].mean()) * inside.mean()
+    assert calibration.calibration_error(truth, scores) == pytest.approx(total, **EXACT)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from mammoscan.domain import Laterality, View
 from mammoscan.model.datasets import folders
+from mammoscan.synthetic.dicom import Shown, Subject, file_bytes, mammogram_dataset
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -48,3 +51,19 @@ def not_breast(film):
 def muscle_share_removed(removed: np.ndarray, truth: np.ndarray) -> float:
     """Dice of two masks, 0 to 1."""
     return float(2 * (removed & truth).sum() / max(1, removed.sum() + truth.sum()))
+
+
+def write_mias(archive, chosen):
+    """Write mini-MIAS films as DICOM, both sides of a patient in one study: ``<archive>/<film>.dcm``."""
+    for film in chosen:
+        number = re.sub(r"\D", "", film.patient)
+        ds = mammogram_dataset(
+            (film.image().pixels * 255).astype(np.uint16),
+            laterality=Laterality(film.rows[0]["laterality"]),
+            view=View.MLO,
+            subject=Subject(f"MIAS-{number}", study_key=f"mias-{number}"),
+            shown=Shown(bits=8, window=((128, 256),)),
+            spacing_mm=0.2,
+            instance=1 + (film.rows[0]["laterality"] == "R"),
+        )
+        (archive / f"{film.name}.dcm").write_bytes(file_bytes(ds))

@@ -1,7 +1,6 @@
 """All mini-MIAS films as DICOM studies through ``mammoscan run``."""
 
 import csv
-import re
 
 import cv2
 import numpy as np
@@ -10,8 +9,6 @@ import pytest
 from mammoscan import pipeline
 from mammoscan.config import AnalysisConfig, RunConfig
 from mammoscan.console import Console
-from mammoscan.domain import Laterality, View
-from mammoscan.synthetic.dicom import Shown, Subject, file_bytes, mammogram_dataset
 from tests.real import films
 
 pytestmark = [pytest.mark.slow, films.SKIP, pytest.mark.timeout(7200)]
@@ -26,19 +23,7 @@ def _table(out, name):
 def run(tmp_path_factory):
     """The films, both sides of a patient in a study, and the output of a run over them."""
     archive = tmp_path_factory.mktemp("mias")
-    for film in films.mias():
-        number = re.sub(r"\D", "", film.patient)
-        pixels = (film.image().pixels * 255).astype(np.uint16)
-        ds = mammogram_dataset(
-            pixels,
-            laterality=Laterality(film.rows[0]["laterality"]),
-            view=View.MLO,
-            subject=Subject(f"MIAS-{number}", study_key=f"mias-{number}"),
-            shown=Shown(bits=8, window=((128, 256),)),
-            spacing_mm=0.2,
-            instance=1 + (film.rows[0]["laterality"] == "R"),
-        )
-        (archive / f"{film.name}.dcm").write_bytes(file_bytes(ds))
+    films.write_mias(archive, films.mias())
     out = tmp_path_factory.mktemp("mias-out")
     analysis = AnalysisConfig(max_regions=20, max_findings=20)
     summary = pipeline.run(
