@@ -59,10 +59,11 @@ class PlannedImage:
 
 @dataclass(frozen=True, slots=True)
 class PlannedStudy:
-    """A study with the key of its report."""
+    """A study with the key of its results, and that of its files: which kinds are written is part of it."""
 
     plan: StudyPlan
     images: tuple[PlannedImage, ...]
+    result_key: str
     key: str
 
 
@@ -167,7 +168,9 @@ class _Run:
             for header in plan.headers:
                 known = density.best_density(header, plan.densities, table, None)
                 images.append(PlannedImage(header, self._image_key(header, known), known))
-            studies.append(PlannedStudy(plan, tuple(images), self._study_key(plan, images)))
+            key = self._study_key(plan, images)
+            kinds = ",".join(sorted(set(self.config.write)))
+            studies.append(PlannedStudy(plan, tuple(images), key, f"{key} {kinds}"))
         return studies
 
     def _image_key(self, header: Header, known: DensityReading | None) -> str:
@@ -186,7 +189,7 @@ class _Run:
     def _study_key(self, plan: StudyPlan, images: list[PlannedImage]) -> str:
         return _digest(
             sorted(image.key for image in images),
-            sorted((r.file.relative, r.reason.code) for r in _others(plan)),
+            sorted((r.file.relative, r.reason.code) for r in _others(plan) if r.reason is not Reason.OUTPUT),
             self.threshold,
         )
 
@@ -275,8 +278,11 @@ class _Run:
                 failures.append(done)
         record = self.ledger.study(uid)
         result = publish.study_result(study.plan, tuple(images), tuple(failures))
-        created = record.created if record is not None and record.key == study.key else _now()
-        return Task(("study", uid), publish.publish, (result, self._context(created), self.config.out))
+        # Other kinds of the same results keep the date, so that the files that stand change no byte.
+        same = record is not None and record.key.split(" ")[0] == study.result_key
+        created = record.created if record is not None and same else _now()
+        arguments = (result, self._context(created), self.config.out, self.config.write)
+        return Task(("study", uid), publish.publish, arguments)
 
     def _context(self, created: tuple[str, str]) -> ReportContext:
         return ReportContext(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mammoscan.config import SWITCHABLE, AnalysisConfig, RunConfig
+from mammoscan.report import kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +101,13 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Folder of a trained model; the bundled one by default.",
     )
     @click.option(
+        "--write",
+        multiple=True,
+        type=click.Choice([*kinds.NAMES, "all", "none"]),
+        help="Kind of DICOM object to write; may be given several times. "
+        f"[default: {', '.join(kinds.DEFAULT)}; see README]",
+    )
+    @click.option(
         "--density-csv",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         default=None,
@@ -140,6 +148,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         *args: Any,
         analysis: AnalysisConfig,
         model: Path | None,
+        write: tuple[str, ...],
         density_csv: Path | None,
         workers: int,
         batch_size: int,
@@ -156,6 +165,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 archive=archive,
                 out=out,
                 analysis=analysis,
+                write=_kinds(write),
                 model=model,
                 workers=workers,
                 batch_size=batch_size,
@@ -171,3 +181,12 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, configure=configure, **kwargs)
 
     return wrapped
+
+
+def _kinds(chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """The kinds to write, in their own order."""
+    if "none" in chosen and len(set(chosen)) > 1:
+        raise click.BadParameter("none cannot be combined with a kind", param_hint="--write")
+    if not chosen:
+        return kinds.DEFAULT
+    return kinds.NAMES if "all" in chosen else tuple(name for name in kinds.NAMES if name in chosen)
