@@ -22,7 +22,7 @@ from mammoscan.synthetic.dicom import Shown, file_bytes, mammogram_dataset
 from mammoscan.synthetic.phantom import Lesion, Spec, render
 from tests.report import results, sources
 
-LESION = Lesion(RegionKind.MASS, malignant=True, radius_mm=8.0)
+LESION = Lesion(RegionKind.MASS, malignant=False, radius_mm=8.0)
 # side: the right breast is flipped. enlarge: the working image is smaller than the source. border: is cropped away.
 CASES = {
     "as-it-is": (Laterality.LEFT, 1.0, 0, "MONOCHROME2"),
@@ -88,7 +88,7 @@ def test_an_outline_of_the_report_drawn_on_the_source_image_is_around_the_lesion
         assert geometry.scale_x < 1
         assert max(geometry.x0, geometry.y0) > 0
     findings = []
-    for n, region in enumerate(analysed.regions[:3], 1):
+    for n, region in enumerate(analysed.regions, 1):
         findings.append(dataclasses.replace(results.finding(header, n, 0.9), region=region))
     prediction: Prediction = results.prediction(header, findings)
     result = results.study([prediction], patient=header.patient, facts=header.study)
@@ -102,14 +102,17 @@ def test_an_outline_of_the_report_drawn_on_the_source_image_is_around_the_lesion
     for kind, module in (("tid1500", sr_tid1500), ("cad", sr_cad)):
         outlines = _outlines(module.render(result, results.CONTEXT), kind)
         assert len(outlines) == len(findings)
-        best = 0.0
+        best, mask = 0.0, np.zeros(tissue.shape, bool)
         for points, image in outlines:
             assert image == stored.SOPInstanceUID
             drawn = Polygon(np.asarray(points)).contains_points(centres).reshape(tissue.shape)
             dice = 2 * (drawn & lesion).sum() / (drawn.sum() + lesion.sum())
             if dice > best:
                 best, mask = dice, drawn
-        assert best > 0.5, f"{kind}: Dice {best:.2f}"
+        # How well a lesion is outlined is another matter: here it must be this place and no other.
+        assert best > 0.3, f"{kind}: Dice {best:.2f}"
+        middle = centres[mask.ravel()].mean(axis=0)
+        assert np.hypot(*(middle - (x, y))) < radius / 2
         around = ((columns - x) ** 2 + (rows - y) ** 2 <= (2 * radius) ** 2) & ~lesion & ~mask & (tissue > 0)
         assert tissue[mask].mean() > tissue[around].mean()
         # Shifted by its own width, or mirrored, it would be somewhere else: the comparison can fail.
