@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mammoscan.report import kinds
+from mammoscan.send.destination import SendConfig
 
 # Rules of the header stage that a user may switch off with --include.
 SWITCHABLE = ("for-processing", "magnification", "spot", "implant", "partial", "secondary-capture")
@@ -53,3 +54,4 @@ class RunConfig:
     json_summary: bool = False
     log_file: Path | None = None
     retry_failed: bool = False
+    send: SendConfig | None = None  # where results go when the run is done

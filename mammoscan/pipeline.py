@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -83,14 +83,21 @@ def run(config: RunConfig, console: Console) -> RunSummary:
     _check_folders(config)
     with store.output_lock(config.out), Ledger(config.out) as ledger:
         store.remove_partial_files(config.out)
-        return _Run(config, console, ledger, began).go()
+        summary = _Run(config, console, ledger, began).go()
+        if config.send is None:
+            return summary
+        from mammoscan.send.deliver import deliver
+
+        delivery = deliver(ledger, config.out, config.send, console)
+        seconds = time.monotonic() - began
+        return replace(summary, sent=delivery.sent, unsent=delivery.unsent, seconds=seconds)
 
 
 def exit_code(summary: RunSummary) -> ExitCode:
     """The one place that turns counts into an exit status."""
     if summary.analysed + summary.unchanged == 0:
         return ExitCode.NOTHING_ANALYSED
-    return ExitCode.SOME_FAILED if summary.failed else ExitCode.ALL_ANALYSED
+    return ExitCode.SOME_FAILED if summary.failed or summary.unsent else ExitCode.ALL_ANALYSED
 
 
 def _check_folders(config: RunConfig) -> None:

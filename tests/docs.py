@@ -43,7 +43,7 @@ def exit_codes() -> str:
 
     meaning = {
         ExitCode.ALL_ANALYSED: "every mammogram that the rules let in was analysed",
-        ExitCode.SOME_FAILED: "some files failed; the rest was analysed",
+        ExitCode.SOME_FAILED: "some files failed, or results are not sent (--send-to); the rest was done",
         ExitCode.USAGE: "options, folders or the model cannot be used",
         ExitCode.NOTHING_ANALYSED: "nothing could be analysed",
         ExitCode.LOCKED: "another run holds the output folder",

@@ -10,6 +10,7 @@ import click
 
 from mammoscan.config import SWITCHABLE, AnalysisConfig, RunConfig
 from mammoscan.report import kinds
+from mammoscan.send.destination import SendConfig, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,6 +180,80 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             )
 
         return command(*args, configure=configure, **kwargs)
+
+    return wrapped
+
+
+def send_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of sending; the command receives ``sending(destinations) -> SendConfig``."""
+    file = click.Path(exists=True, dir_okay=False, path_type=Path)
+    default = SendConfig()
+
+    @click.option("--calling", default=default.calling, show_default=True, help="Own AE title.")
+    @click.option("--tls", is_flag=True, help="C-STORE over TLS (https is always checked).")
+    @click.option("--tls-ca", type=file, default=None, help="Certificates to trust instead of the system's.")
+    @click.option("--tls-cert", type=file, default=None, help="Own certificate, where the peer asks for one.")
+    @click.option("--tls-key", type=file, default=None, help="Its key, where it is not in the same file.")
+    @click.option("--token-file", type=file, default=None, help="File with a bearer token for STOW-RS.")
+    @click.option(
+        "--attempts",
+        type=click.IntRange(1, 100),
+        default=default.attempts,
+        show_default=True,
+        help="Tries while a peer fails for the time being; the wait before each is twice the last.",
+    )
+    @click.option(
+        "--backoff",
+        type=click.FloatRange(0),
+        default=default.backoff,
+        show_default=True,
+        help="Seconds before the second try.",
+    )
+    @click.option(
+        "--timeout",
+        type=click.FloatRange(0.1),
+        default=default.timeout,
+        show_default=True,
+        help="Seconds without an answer that end a try.",
+    )
+    @click.option(
+        "--commit-port",
+        type=click.IntRange(0, 65535),
+        default=default.commit_port,
+        show_default=True,
+        help="Port to listen on for storage commitment reports; 0: only on the own association.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        calling: str,
+        tls: bool,
+        tls_ca: Path | None,
+        tls_cert: Path | None,
+        tls_key: Path | None,
+        token_file: Path | None,
+        attempts: int,
+        backoff: float,
+        timeout: float,
+        commit_port: int,
+        **kwargs: Any,
+    ) -> Any:
+        def sending(destinations: tuple[str, ...]) -> SendConfig:
+            return SendConfig(
+                destinations=tuple(parse(text) for text in dict.fromkeys(destinations)),
+                calling=calling,
+                tls=tls,
+                ca=tls_ca,
+                certificate=tls_cert,
+                key=tls_key,
+                token_file=token_file,
+                attempts=attempts,
+                backoff=backoff,
+                timeout=timeout,
+                commit_port=commit_port,
+            )
+
+        return command(*args, sending=sending, **kwargs)
 
     return wrapped
 
