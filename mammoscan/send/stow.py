@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -81,8 +80,9 @@ class Stow:
         boundary = uuid.uuid4().hex
         parts = []
         for item in batch:
-            kind = f"application/dicom; transfer-syntax={item.transfer_syntax_uid}"
-            parts.append(f"--{boundary}\r\nContent-Type: {kind}\r\n\r\n".encode() + item.path.read_bytes() + b"\r\n")
+            # No transfer-syntax parameter: it is optional, and servers are seen to drop parts that have one.
+            parts.append(f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode())
+            parts += [item.path.read_bytes(), b"\r\n"]
         body = b"".join(parts) + f"--{boundary}--\r\n".encode()
         study = quote(batch[0].study_instance_uid)
         try:
@@ -107,28 +107,33 @@ class Stow:
             raise ConfigurationError(f"the server answers {status} {response.reason}", path=self._url)
         if status not in {200, 202, 409}:
             raise PeerError(f"the server answers {status} {response.reason}", path=self._url)
-        try:
-            said = response.json() if response.content else {}
-            failed = {_value(i, "00081155"): int(_value(i, "00081197") or 0) for i in _items(said, "00081198")}
-            stored = {_value(i, "00081155") for i in _items(said, "00081199")}
-        except (ValueError, AttributeError, TypeError, KeyError, json.JSONDecodeError) as error:
-            if status == 200:
-                failed, stored = {}, {i.sop_instance_uid for i in batch}  # all were stored; how that is told varies
-            else:
-                raise PeerError(f"the server answers {status} without saying about what", path=self._url) from error
-        if status == 200 and not stored:
-            stored = {i.sop_instance_uid for i in batch} - set(failed)
+        failed, stored = _told(response)
         out = []
         for item in batch:
             uid = item.sop_instance_uid
+            reason = failed.get(uid)
             if uid in stored:
                 out.append(Answer(item, Outcome.STORED))
+            elif reason is None:
+                # Answers without a word about an object come with success and with loss: the server is asked.
+                there = status != 409 and self.has(item)
+                out.append(Answer(item, Outcome.STORED if there else Outcome.FAILED, "the answer does not mention it"))
             else:
-                reason = failed.get(uid, 0)
                 passing = reason == 0x0110 or 0xA700 <= reason <= 0xA7FF
                 outcome = Outcome.FAILED if passing else Outcome.REFUSED
                 out.append(Answer(item, outcome, f"failure reason {reason:04X}H"))
         return out
+
+
+def _told(response: requests.Response) -> tuple[dict[str, int], set[str]]:
+    """What a response says of failed (with the reason) and of stored instances; nothing where it is no answer."""
+    try:
+        said = response.json()
+        failed = {str(_value(i, "00081155")): int(_value(i, "00081197") or 0) for i in _items(said, "00081198")}
+        stored = {str(_value(i, "00081155")) for i in _items(said, "00081199")}
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return {}, set()
+    return failed, stored
 
 
 def _items(said: Any, tag: str) -> list[dict[str, Any]]:

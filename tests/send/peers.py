@@ -132,7 +132,7 @@ class StoreScp:
 
     def requests(self):
         """SOPInstanceUIDs of all stored objects in order: storescp says each file it stores."""
-        return re.findall(r"storing DICOM file: .*?/[A-Z]+\.([\d.]+)", self.words())
+        return re.findall(r"storing DICOM file: .*?/[A-Za-z0-9]+\.([\d.]+)", self.words())
 
     def associations(self):
         """Associations acknowledged; the check that it listens is none."""
