@@ -107,8 +107,22 @@ def manifest() -> str:
     )
 
 
+def kinds() -> str:
+    """Every kind of DICOM object, who reads it and why it is written or not."""
+    from mammoscan.report.kinds import KINDS
+
+    return _table(
+        ("`--write`", "object", "file below the study's folder", "read by", "by default", "reason"),
+        [
+            (f"`{k.name}`", k.title, f"`{k.file}`", k.readers, "yes" if k.by_default else "no", k.reason)
+            for k in KINDS
+        ],
+    )
+
+
 PARTS = {
     "commands": commands,
+    "kinds": kinds,
     "exit codes": exit_codes,
     "rules": rules,
     "reasons": reasons,

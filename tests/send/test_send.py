@@ -149,11 +149,11 @@ def test_a_peer_that_aborts_every_store_leaves_objects_queued_or_in_doubt(made, 
 @STORESCP
 @pytest.mark.outside
 def test_a_slow_peer_is_waited_for_and_one_slower_than_the_limit_is_not(made, tmp_path):
-    with StoreScp(tmp_path / "slow", "--sleep-after", "1") as peer:
+    with StoreScp(tmp_path / "slow", "--sleep-during", "1") as peer:
         began = time.monotonic()
         assert _deliver(made, peer.to, timeout=0.4, attempts=1).unsent > 0
         assert time.monotonic() - began < 15
-    with StoreScp(tmp_path / "slower", "--sleep-during", "1") as peer:
+    with StoreScp(tmp_path / "waited-for", "--sleep-after", "1") as peer:
         assert _deliver(made, peer.to, timeout=30.0, attempts=1).unsent == 0
 
 
