@@ -113,10 +113,7 @@ def kinds() -> str:
 
     return _table(
         ("`--write`", "object", "file below the study's folder", "read by", "by default", "reason"),
-        [
-            (f"`{k.name}`", k.title, f"`{k.file}`", k.readers, "yes" if k.by_default else "no", k.reason)
-            for k in KINDS
-        ],
+        [(f"`{k.name}`", k.title, f"`{k.file}`", k.readers, "yes" if k.by_default else "no", k.reason) for k in KINDS],
     )
 
 

@@ -42,9 +42,7 @@ def main() -> None:
                 dataclasses.replace(results.finding(header, n, 0.9), region=region)
                 for n, region in enumerate(analysed.regions[:3], 1)
             ]
-            predictions.append(
-                dataclasses.replace(results.prediction(header, found), preview=analysed.preview)
-            )
+            predictions.append(dataclasses.replace(results.prediction(header, found), preview=analysed.preview))
         first = predictions[0].header
         result = results.study(predictions, patient=first.patient, facts=first.study)
         report = pdf.render(result, results.CONTEXT)  # of every run, whatever is written; its object is counted
