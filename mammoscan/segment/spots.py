@@ -6,29 +6,35 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
-from mammoscan.domain import Region, RegionKind
+from mammoscan.segment.proposal import Origin, Proposal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mammoscan.domain import Prepared
+    from mammoscan.segment.field import Field
 
 LARGEST_MM = 1.0  # a spot's diameter
 COARSEST_MM = 0.2  # pixels larger than this cannot show spots
-CLUSTER_MM = 5.0  # spots closer than this belong together
-FEWEST = 4  # spots in a cluster
-MOST_CLUSTERS = 3  # an image
-NOISES = 6.0  # a spot stands this many noise levels above its surroundings
+SPREAD_MM = 1.5  # standard deviation of the Gaussian that gathers the spots of a cluster
+SURROUND_MM = 12.0  # and of the one that says how many there are in the tissue around
+REACH_MM = 3.0  # spots within this distance of a cluster's middle belong to it
+FEWEST = 2  # spots in a cluster
+MOST_CLUSTERS = 12  # an image
+NOISES = 7.0  # a spot stands this many noise levels above its surroundings
+STRONGEST = 12.0  # noise levels above which a spot counts no more for being brighter
 
 
-def clusters(prepared: Prepared) -> tuple[Region, ...]:
-    """Clusters of spots as regions in source pixels, densest first; none where pixels are too coarse."""
-    from mammoscan.segment import region_from
+def clusters(prepared: Prepared, field: Field) -> list[Proposal]:
+    """Places with more and brighter spots than the tissue around has, those that stand out most first.
 
+    Sought at the fine scale; none where its pixels are too coarse for spots.
+    """
     geometry = prepared.fine_geometry
     if geometry.mm > COARSEST_MM + 1e-9:
-        return ()
+        return []
     breast = cv2.resize(
         prepared.breast.astype(np.uint8), (geometry.width, geometry.height), interpolation=cv2.INTER_NEAREST
     )
@@ -36,31 +42,56 @@ def clusters(prepared: Prepared) -> tuple[Region, ...]:
     reach = max(1, round(3.0 / geometry.mm))
     inner = cv2.erode(breast, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
     points = spots(prepared.fine, inner.astype(bool), mm=geometry.mm)
-    found = []
-    for group in linked(points[:, :2], CLUSTER_MM / geometry.mm):
-        if len(group) < FEWEST:
-            continue
-        members = points[group]
-        hull = cv2.convexHull(members[:, :2].astype(np.float32))[:, 0, :].astype(np.float64)
-        centre = members[:, :2].mean(axis=0)
-        # A margin of 1 mm, so that the outline encloses the spots instead of crossing them.
-        away = hull - centre
-        length = np.maximum(np.hypot(*away.T)[:, None], 1e-6)
-        hull = hull + away / length * (1.0 / geometry.mm)
-        if len(hull) < 3:
-            radius = 1.5 / geometry.mm
-            hull = centre + radius * np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
-        area = float(cv2.contourArea(hull.astype(np.float32)))
-        strength = float(np.log(len(group)) + 0.5 * np.log(members[:, 2].mean()))
-        found.append((strength, len(group), hull, area))
-    found.sort(key=lambda item: (-item[0], item[2][0, 1], item[2][0, 0]))
-    per_pixel = 1.0 / (geometry.scale_x * geometry.scale_y)
-    return tuple(
-        region_from(
-            prepared, RegionKind.CALCIFICATION, geometry.to_source(hull), area * per_pixel, strength, spots=count
-        )
-        for strength, count, hull, area in found[:MOST_CLUSTERS]
+    found: list[Proposal] = []
+    for middle in crowded(points, inner.astype(bool), mm=geometry.mm):
+        if len(found) == MOST_CLUSTERS:
+            break
+        members = points[np.hypot(*(points[:, :2] - middle).T) <= REACH_MM / geometry.mm]
+        if len(members) >= FEWEST:
+            found.append(_enclosed(members[:, :2], prepared, field))
+    return found
+
+
+def crowded(points: NDArray[np.float64], inside: NDArray[np.bool_], *, mm: float) -> NDArray[np.float64]:
+    """Middles (n, 2) of crowds of spots, those that stand out most first.
+
+    Each spot counts with the square of its strength. The sum over ``SPREAD_MM`` is compared with what
+    the surroundings would give, in standard deviations of a count. points: (x, y, strength) of spots.
+    """
+    if len(points) == 0:
+        return np.empty((0, 2))
+    step = max(1, round(0.4 / mm))  # crowds are millimetres wide: a coarser grid does
+    shape = (-(-inside.shape[0] // step), -(-inside.shape[1] // step))
+    tissue = cv2.resize(inside.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
+    weights = np.zeros(shape, np.float32)
+    np.add.at(
+        weights,
+        ((points[:, 1] / step).astype(int), (points[:, 0] / step).astype(int)),
+        np.minimum(points[:, 2], STRONGEST) ** 2,
     )
+    sigma, wide = SPREAD_MM / (mm * step), SURROUND_MM / (mm * step)
+    pixels = 2 * np.pi * sigma**2
+    here = cv2.GaussianBlur(weights, (0, 0), sigma) * pixels
+    usual = cv2.GaussianBlur(weights, (0, 0), wide) / np.maximum(cv2.GaussianBlur(tissue, (0, 0), wide), 1e-3) * pixels
+    excess = (here - usual) / np.sqrt(usual + float(usual[tissue > 0.5].mean()) + 0.1)
+    highest = ndimage.maximum_filter(excess, size=2 * max(1, round(1.5 * sigma)) + 1)
+    ys, xs = np.nonzero((excess == highest) & (excess > 0) & (tissue > 0))
+    order = np.argsort(-excess[ys, xs], kind="stable")
+    return np.column_stack([xs[order] + 0.5, ys[order] + 0.5]) * step
+
+
+def _enclosed(points: NDArray[np.float64], prepared: Prepared, field: Field) -> Proposal:
+    """The hull of spots (n, 2), in fine pixels, with a margin of 1 mm, at the search scale."""
+    height, width = field.pixels.shape
+    # The same crop at two sizes.
+    ratio = np.array([width / prepared.fine_geometry.width, height / prepared.fine_geometry.height])
+    canvas = np.zeros((height, width), np.uint8)
+    hull = cv2.convexHull(points.astype(np.float32))[:, 0, :] * ratio - 0.5
+    cv2.fillConvexPoly(canvas, np.round(hull).astype(np.int32), 1)
+    margin = max(1, round(1.0 / field.mm))
+    canvas = cv2.dilate(canvas, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1)))
+    x, y, w, h = cv2.boundingRect(canvas)
+    return Proposal(canvas[y : y + h, x : x + w].astype(bool), x, y, Origin.CLUSTER, spots=len(points))
 
 
 def spots(pixels: NDArray[np.float32], inside: NDArray[np.bool_], *, mm: float) -> NDArray[np.float64]:
@@ -91,18 +122,3 @@ def spots(pixels: NDArray[np.float32], inside: NDArray[np.bool_], *, mm: float) 
     columns = np.clip(np.round(where[:, 0]).astype(int), 0, pixels.shape[1] - 1)
     rows = np.clip(np.round(where[:, 1]).astype(int), 0, pixels.shape[0] - 1)
     return np.column_stack([where + 0.5, strength[rows, columns]])
-
-
-def linked(points: NDArray[np.float64], distance: float) -> list[NDArray[np.intp]]:
-    """Groups of points of which each is closer than ``distance`` to another of its group."""
-    if len(points) == 0:
-        return []
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import cKDTree
-
-    pairs = cKDTree(points).query_pairs(distance, output_type="ndarray")
-    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(points), len(points)))
-    _, labels = connected_components(graph, directed=False)
-    order = np.argsort(labels, kind="stable")
-    return [np.asarray(g, dtype=np.intp) for g in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)]
