@@ -8,6 +8,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from mammoscan.report import kinds
+from mammoscan.send.destination import SendConfig
+
 # Rules of the header stage that a user may switch off with --include.
 SWITCHABLE = ("for-processing", "magnification", "spot", "implant", "partial", "secondary-capture")
 
@@ -40,6 +43,7 @@ class RunConfig:
     archive: Path
     out: Path
     analysis: AnalysisConfig = AnalysisConfig()
+    write: tuple[str, ...] = kinds.DEFAULT  # kinds of DICOM objects, by name
     model: Path | None = None  # None: the bundled model
     workers: int = 0  # 0: as many as cores
     batch_size: int = 0  # 0: by device memory
@@ -50,3 +54,4 @@ class RunConfig:
     json_summary: bool = False
     log_file: Path | None = None
     retry_failed: bool = False
+    send: SendConfig | None = None  # where results go when the run is done

@@ -97,6 +97,7 @@ class Console:
         if self._json:
             self._out.print(json.dumps(summary_dict(summary), sort_keys=True), markup=False, soft_wrap=True)
         elif not self._quiet:
+            sends = summary.sent or summary.unsent
             table = Table(title="mammoscan run", title_justify="left", show_header=False)
             table.add_column()
             table.add_column(justify="right")
@@ -108,6 +109,7 @@ class Console:
                 ("files failed", summary.failed),
                 ("studies", summary.studies),
                 ("findings above the operating point", summary.findings),
+                *((("objects sent now", summary.sent), ("objects not sent", summary.unsent)) if sends else ()),
                 ("seconds", f"{summary.seconds:.1f}"),
             ):
                 table.add_row(label, str(value))
@@ -126,6 +128,8 @@ def summary_dict(summary: RunSummary) -> dict[str, object]:
         "failed": summary.failed,
         "studies": summary.studies,
         "findings": summary.findings,
+        "sent": summary.sent,
+        "unsent": summary.unsent,
         "seconds": round(summary.seconds, 3),
         "stage_seconds": {name: round(value, 3) for name, value in summary.stage_seconds},
         "notice": NOTICE,

@@ -549,3 +549,5 @@ class RunSummary:
     findings: int
     seconds: float
     stage_seconds: tuple[tuple[str, float], ...]
+    sent: int = 0  # objects times destinations, now
+    unsent: int = 0  # those still queued

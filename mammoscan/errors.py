@@ -50,7 +50,7 @@ class Reason(Enum):
         "two different contents carry the same SOPInstanceUID",
         "find out which is right; neither was analysed",
     )
-    OUTPUT = ("own-output", "a file of mammoscan's own output folder", "nothing to do")
+    OUTPUT = ("own-output", "a result that mammoscan wrote", "nothing to do")
     # header
     BROKEN_HEADER = ("broken-header", "the DICOM header cannot be parsed", "send the file again from its source")
     MIXED_PATIENTS = (

@@ -29,6 +29,7 @@ from mammoscan.domain import (
     View,
 )
 from mammoscan.errors import InputError, Reason, Stage
+from mammoscan.report.kinds import KINDS
 from mammoscan.values import (
     as_date,
     as_number,
@@ -59,6 +60,7 @@ SECONDARY_CAPTURES = (SECONDARY_CAPTURE, SECONDARY_CAPTURE + ".2", SECONDARY_CAP
 _COMPUTED, _DIGITAL, _DIGITAL_RAW = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("1", "1.1", "1.1.1"))
 _RAW_CLASSES = (FOR_PROCESSING, _DIGITAL_RAW)
 _PIXEL_CLASSES = (FOR_PRESENTATION, FOR_PROCESSING, *SECONDARY_CAPTURES, _COMPUTED, _DIGITAL, _DIGITAL_RAW)
+_OWN_CLASSES = frozenset(kind.sop_class_uid for kind in KINDS)
 _SCORECARD_NAMES = re.compile(r"score ?card|roi mask|cropped image|dose report", re.IGNORECASE)
 
 OLDEST = 120  # years
@@ -80,6 +82,7 @@ class Rule:
 
 RULES = (
     Rule(Reason.DICOMDIR, "Media Storage Directory SOP class", "skipped"),
+    Rule(Reason.OUTPUT, "Manufacturer (0008,0070) mammoscan and a SOP class that it writes", "skipped"),
     Rule(Reason.DENSITY_SOURCE, "SR of Modality SR that states a breast composition (129715009)", "skipped, its density used"),
     Rule(Reason.OTHER_MODALITY, "Modality (0008,0060) other than MG, or none and no mammography SOP class", "skipped"),
     Rule(Reason.NOT_AN_IMAGE, "SR, presentation state, segmentation: no pixels of a breast", "skipped"),
@@ -158,11 +161,14 @@ def classify(ds: Dataset, file: SourceFile) -> Header | Skipped | Failed:
         return Skipped(file, Stage.HEADER, Reason.DICOMDIR)
     study, instance = text(ds, "StudyInstanceUID"), text(ds, "SOPInstanceUID")
     modality = text(ds, "Modality").upper()
+    own = text(ds, "Manufacturer") == "mammoscan" and sop_class in _OWN_CLASSES
 
     def skipped(reason: Reason, detail: str = "", densities: tuple[DensityReading, ...] = ()) -> Skipped:
         patient = (text(ds, "PatientID"), text(ds, "IssuerOfPatientID")) if densities else ("", "")
         return Skipped(file, Stage.HEADER, reason, detail, valid_uid(study), valid_uid(instance), densities, patient)
 
+    if own:
+        return skipped(Reason.OUTPUT)
     if sop_class.startswith(_STRUCTURED_REPORT) or modality == "SR":
         found = density.reported_densities(ds)
         return skipped(Reason.DENSITY_SOURCE if found else Reason.NOT_AN_IMAGE, "", found)

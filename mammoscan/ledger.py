@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from mammoscan import codec
 from mammoscan.domain import Failed, Prediction
 from mammoscan.errors import UsageError
+from mammoscan.send.queue import TABLE as SENDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -61,6 +62,9 @@ class Ledger:
             with self._db:
                 self._db.executescript("BEGIN;" + _TABLES)
                 self._db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'sends'").fetchone():
+            with self._db:
+                self._db.executescript(SENDS)
         found = self._meta("schema")
         if found != str(SCHEMA):
             raise UsageError(
@@ -74,6 +78,11 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         self._db.close()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The database, for the queues of ``send``, which live in a table of their own."""
+        return self._db
 
     def _has_tables(self) -> bool:
         try:

@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -59,10 +59,11 @@ class PlannedImage:
 
 @dataclass(frozen=True, slots=True)
 class PlannedStudy:
-    """A study with the key of its report."""
+    """A study with the key of its results, and that of its files: which kinds are written is part of it."""
 
     plan: StudyPlan
     images: tuple[PlannedImage, ...]
+    result_key: str
     key: str
 
 
@@ -82,14 +83,21 @@ def run(config: RunConfig, console: Console) -> RunSummary:
     _check_folders(config)
     with store.output_lock(config.out), Ledger(config.out) as ledger:
         store.remove_partial_files(config.out)
-        return _Run(config, console, ledger, began).go()
+        summary = _Run(config, console, ledger, began).go()
+        if config.send is None:
+            return summary
+        from mammoscan.send.deliver import deliver
+
+        delivery = deliver(ledger, config.out, config.send, console)
+        seconds = time.monotonic() - began
+        return replace(summary, sent=delivery.sent, unsent=delivery.unsent, seconds=seconds)
 
 
 def exit_code(summary: RunSummary) -> ExitCode:
     """The one place that turns counts into an exit status."""
     if summary.analysed + summary.unchanged == 0:
         return ExitCode.NOTHING_ANALYSED
-    return ExitCode.SOME_FAILED if summary.failed else ExitCode.ALL_ANALYSED
+    return ExitCode.SOME_FAILED if summary.failed or summary.unsent else ExitCode.ALL_ANALYSED
 
 
 def _check_folders(config: RunConfig) -> None:
@@ -167,7 +175,9 @@ class _Run:
             for header in plan.headers:
                 known = density.best_density(header, plan.densities, table, None)
                 images.append(PlannedImage(header, self._image_key(header, known), known))
-            studies.append(PlannedStudy(plan, tuple(images), self._study_key(plan, images)))
+            key = self._study_key(plan, images)
+            kinds = ",".join(sorted(set(self.config.write)))
+            studies.append(PlannedStudy(plan, tuple(images), key, f"{key} {kinds}"))
         return studies
 
     def _image_key(self, header: Header, known: DensityReading | None) -> str:
@@ -186,7 +196,7 @@ class _Run:
     def _study_key(self, plan: StudyPlan, images: list[PlannedImage]) -> str:
         return _digest(
             sorted(image.key for image in images),
-            sorted((r.file.relative, r.reason.code) for r in _others(plan)),
+            sorted((r.file.relative, r.reason.code) for r in _others(plan) if r.reason is not Reason.OUTPUT),
             self.threshold,
         )
 
@@ -275,8 +285,11 @@ class _Run:
                 failures.append(done)
         record = self.ledger.study(uid)
         result = publish.study_result(study.plan, tuple(images), tuple(failures))
-        created = record.created if record is not None and record.key == study.key else _now()
-        return Task(("study", uid), publish.publish, (result, self._context(created), self.config.out))
+        # Other kinds of the same results keep the date, so that the files that stand change no byte.
+        same = record is not None and record.key.split(" ")[0] == study.result_key
+        created = record.created if record is not None and same else _now()
+        arguments = (result, self._context(created), self.config.out, self.config.write)
+        return Task(("study", uid), publish.publish, arguments)
 
     def _context(self, created: tuple[str, str]) -> ReportContext:
         return ReportContext(

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mammoscan import findings, store
+from mammoscan import display, findings, store
 from mammoscan.domain import StudyResult
-from mammoscan.report import pdf, sr_cad, sr_tid1500, tables
+from mammoscan.errors import InputError, Reason
+from mammoscan.report import gsps, kinds, pdf, pdf_dicom, sc, seg, sr_cad, sr_tid1500, tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from mammoscan.display import Display
     from mammoscan.domain import Failed, Prediction, ReportContext
     from mammoscan.ledger import Rows
     from mammoscan.plan import StudyPlan
 
-# File name below a study's folder, and what makes its bytes.
-KINDS = {
-    "mammography-cad-sr.dcm": sr_cad.render,
-    "tid1500-sr.dcm": sr_tid1500.render,
-    "report.pdf": pdf.render,
-}
+log = logging.getLogger(__name__)
+
+REPORT = "report.pdf"  # for people, always written
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ def study_result(plan: StudyPlan, images: tuple[Prediction, ...], failures: tupl
         age=next((h.age for h in plan.headers if h.age is not None), None),
         images=numbered,
         failed=failures,
-        skipped=plan.skipped,
+        # What mammoscan wrote about the study itself, come back from a PACS, is no news about it.
+        skipped=tuple(s for s in plan.skipped if s.reason is not Reason.OUTPUT),
         breasts=findings.breasts(numbered),
         malignancy=max((p.scores.malignancy for p in numbered), default=None),
     )
@@ -58,13 +59,45 @@ def folder(study_instance_uid: str) -> str:
     return f"studies/{store.safe_name(study_instance_uid)}"
 
 
-def publish(result: StudyResult, context: ReportContext, out: Path) -> Published:
+def rendered(result: StudyResult, context: ReportContext, write: tuple[str, ...]) -> dict[str, bytes]:
+    """Every file of a study by its name: the PDF and the DICOM objects of the kinds to write."""
+    report = pdf.render(result, context)
+    files = {REPORT: report}
+    if "cad-sr" in write:
+        files[kinds.BY_NAME["cad-sr"].file] = sr_cad.render(result, context)
+    if "tid1500" in write:
+        files[kinds.BY_NAME["tid1500"].file] = sr_tid1500.render(result, context)
+    if "pdf" in write:
+        files |= pdf_dicom.render(result, context, report)
+    if "gsps" in write:
+        files |= gsps.render(result, context, _displays(result))
+    if "seg" in write:
+        files |= seg.render(result, context)
+    if "sc" in write:
+        files |= sc.render(result, context)
+    return files
+
+
+def _displays(result: StudyResult) -> dict[str, Display]:
+    """How the images with marks are displayed, by SOPInstanceUID."""
+    out = {}
+    for prediction in result.images:
+        header = prediction.header
+        if any(f.above_threshold for f in prediction.findings):
+            try:
+                out[header.sop_instance_uid] = display.read_display(header.file)
+            except (InputError, OSError):
+                # Gone since it was analysed: the next run sees that too and does the study again.
+                log.warning("no presentation state for %s: it can no longer be read", header.file.relative)
+    return out
+
+
+def publish(result: StudyResult, context: ReportContext, out: Path, write: tuple[str, ...]) -> Published:
     """Render and write every report of a study; each file appears whole or not at all."""
     began = time.perf_counter()
     below = folder(result.study.study_instance_uid)
     outputs: dict[str, str] = {}
-    for name, render in KINDS.items():
-        content = render(result, context)
+    for name, content in rendered(result, context, write).items():
         store.write_if_changed(out / below / name, content)
         outputs[f"{below}/{name}"] = hashlib.sha256(content).hexdigest()
     rows = tables.rows_of_study(result, context, below)

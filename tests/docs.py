@@ -43,7 +43,7 @@ def exit_codes() -> str:
 
     meaning = {
         ExitCode.ALL_ANALYSED: "every mammogram that the rules let in was analysed",
-        ExitCode.SOME_FAILED: "some files failed; the rest was analysed",
+        ExitCode.SOME_FAILED: "some files failed, or results are not sent (--send-to); the rest was done",
         ExitCode.USAGE: "options, folders or the model cannot be used",
         ExitCode.NOTHING_ANALYSED: "nothing could be analysed",
         ExitCode.LOCKED: "another run holds the output folder",
@@ -107,8 +107,19 @@ def manifest() -> str:
     )
 
 
+def kinds() -> str:
+    """Every kind of DICOM object, who reads it and why it is written or not."""
+    from mammoscan.report.kinds import KINDS
+
+    return _table(
+        ("`--write`", "object", "file below the study's folder", "read by", "by default", "reason"),
+        [(f"`{k.name}`", k.title, f"`{k.file}`", k.readers, "yes" if k.by_default else "no", k.reason) for k in KINDS],
+    )
+
+
 PARTS = {
     "commands": commands,
+    "kinds": kinds,
     "exit codes": exit_codes,
     "rules": rules,
     "reasons": reasons,

@@ -83,7 +83,9 @@ def test_every_labelled_image_is_analysed(demo, demo_run):
 def test_every_study_has_its_reports(demo_run):
     for row in _table(demo_run, "studies"):
         folder = demo_run / "studies" / row["study_instance_uid"]
-        assert {p.name for p in folder.iterdir()} == {"mammography-cad-sr.dcm", "report.pdf", "tid1500-sr.dcm"}
+        assert {p.name for p in folder.iterdir()} == {
+            "mammography-cad-sr.dcm", "report.pdf", "report-pdf.dcm", "tid1500-sr.dcm",
+        }  # fmt: skip
 
 
 def test_the_archive_is_not_touched(demo, tmp_path):

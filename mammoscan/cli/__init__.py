@@ -13,6 +13,7 @@ from mammoscan.errors import ExitCode, LockedError, MammoscanError
 # that `mammoscan --help` answers at once and without TensorFlow.
 COMMANDS = {
     "run": ("mammoscan.cli.run", "run_command", "Analyse an archive into reports and tables."),
+    "send": ("mammoscan.cli.send", "send_command", "Send results to a PACS, each once."),
     "inspect": ("mammoscan.cli.inspect", "inspect_command", "Show one file's facts, decisions and pictures."),
     "demo": ("mammoscan.cli.demo", "demo_command", "Write synthetic example studies and run over them."),
     "audit": ("mammoscan.cli.audit", "audit_command", "Hold results against ground truth."),

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mammoscan.config import SWITCHABLE, AnalysisConfig, RunConfig
+from mammoscan.report import kinds
+from mammoscan.send.destination import SendConfig, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +102,13 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Folder of a trained model; the bundled one by default.",
     )
     @click.option(
+        "--write",
+        multiple=True,
+        type=click.Choice([*kinds.NAMES, "all", "none"]),
+        help="Kind of DICOM object to write; may be given several times. "
+        f"[default: {', '.join(kinds.DEFAULT)}; see README]",
+    )
+    @click.option(
         "--density-csv",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         default=None,
@@ -140,6 +149,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         *args: Any,
         analysis: AnalysisConfig,
         model: Path | None,
+        write: tuple[str, ...],
         density_csv: Path | None,
         workers: int,
         batch_size: int,
@@ -156,6 +166,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 archive=archive,
                 out=out,
                 analysis=analysis,
+                write=_kinds(write),
                 model=model,
                 workers=workers,
                 batch_size=batch_size,
@@ -171,3 +182,86 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, configure=configure, **kwargs)
 
     return wrapped
+
+
+def send_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of sending; the command receives ``sending(destinations) -> SendConfig``."""
+    file = click.Path(exists=True, dir_okay=False, path_type=Path)
+    default = SendConfig()
+
+    @click.option("--calling", default=default.calling, show_default=True, help="Own AE title.")
+    @click.option("--tls", is_flag=True, help="C-STORE over TLS (https is always checked).")
+    @click.option("--tls-ca", type=file, default=None, help="Certificates to trust instead of the system's.")
+    @click.option("--tls-cert", type=file, default=None, help="Own certificate, where the peer asks for one.")
+    @click.option("--tls-key", type=file, default=None, help="Its key, where it is not in the same file.")
+    @click.option("--token-file", type=file, default=None, help="File with a bearer token for STOW-RS.")
+    @click.option(
+        "--attempts",
+        type=click.IntRange(1, 100),
+        default=default.attempts,
+        show_default=True,
+        help="Tries while a peer fails for the time being; the wait before each is twice the last.",
+    )
+    @click.option(
+        "--backoff",
+        type=click.FloatRange(0),
+        default=default.backoff,
+        show_default=True,
+        help="Seconds before the second try.",
+    )
+    @click.option(
+        "--timeout",
+        type=click.FloatRange(0.1),
+        default=default.timeout,
+        show_default=True,
+        help="Seconds without an answer that end a try.",
+    )
+    @click.option(
+        "--commit-port",
+        type=click.IntRange(0, 65535),
+        default=default.commit_port,
+        show_default=True,
+        help="Port to listen on for storage commitment reports; 0: only on the own association.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        calling: str,
+        tls: bool,
+        tls_ca: Path | None,
+        tls_cert: Path | None,
+        tls_key: Path | None,
+        token_file: Path | None,
+        attempts: int,
+        backoff: float,
+        timeout: float,
+        commit_port: int,
+        **kwargs: Any,
+    ) -> Any:
+        def sending(destinations: tuple[str, ...]) -> SendConfig:
+            return SendConfig(
+                destinations=tuple(parse(text) for text in dict.fromkeys(destinations)),
+                calling=calling,
+                tls=tls,
+                ca=tls_ca,
+                certificate=tls_cert,
+                key=tls_key,
+                token_file=token_file,
+                attempts=attempts,
+                backoff=backoff,
+                timeout=timeout,
+                commit_port=commit_port,
+            )
+
+        return command(*args, sending=sending, **kwargs)
+
+    return wrapped
+
+
+def _kinds(chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """The kinds to write, in their own order."""
+    if "none" in chosen and len(set(chosen)) > 1:
+        raise click.BadParameter("none cannot be combined with a kind", param_hint="--write")
+    if not chosen:
+        return kinds.DEFAULT
+    return kinds.NAMES if "all" in chosen else tuple(name for name in kinds.NAMES if name in chosen)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from mammoscan import NOTICE
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mammoscan.domain import Finding, Prediction
+    from mammoscan.domain import Finding, Prediction, ReportContext
 
     Picture = NDArray[np.uint8]
     Colour = tuple[int, int, int]
@@ -73,6 +75,23 @@ def grad_cam_picture(prediction: Prediction, *, side: int = SIDE) -> Picture:
         _polygon(picture, _corners(finding.heat_box), scale, colour, width=1)
         _label(picture, str(finding.number), finding.heat_box, scale, colour, taken)
     return picture
+
+
+def overlay_picture(prediction: Prediction, context: ReportContext, *, side: int = SIDE) -> Picture:
+    """The image with the outlines of the findings to be presented, above a band that says what it is: uint8 RGB.
+
+    The image's longer side is ``side`` pixels. Findings below the operating point are left out.
+    """
+    original, scale = _base(prediction, side)
+    shown = tuple(f for f in prediction.findings if f.above_threshold)
+    picture = _outlined(original, shown, scale)
+    for_whom = " ".join(v.value for v in (prediction.header.laterality, prediction.header.view) if v.value != "unknown")
+    scores = "; ".join(f"{f.number}: {f.scores.malignancy:.2f}" for f in shown) or "none"
+    words = (
+        f"mammoscan {for_whom}: findings at or above the operating point {context.threshold:.3f}: {scores}. "
+        f"Not for reading. {NOTICE}"
+    )
+    return np.vstack([picture, _band(words, picture.shape[1])])
 
 
 def heated(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
@@ -152,6 +171,22 @@ def _classified(original: Picture, findings: tuple[Finding, ...], scale: float) 
 
 
 # --------------------------------------------------------------------------- drawing
+
+
+def _band(words: str, width: int) -> Picture:
+    """Words on black, wrapped to a width in pixels."""
+    font, size, line = cv2.FONT_HERSHEY_SIMPLEX, 0.45, 18
+    lines = [""]
+    for word in words.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if cv2.getTextSize(longer, font, size, 1)[0][0] > width - 8 and lines[-1]:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    out = np.zeros((line * len(lines) + 8, width, 3), np.uint8)
+    for number, text in enumerate(lines, 1):
+        cv2.putText(out, text, (4, number * line), font, size, (255, 255, 255), 1, cv2.LINE_AA)
+    return out
 
 
 def _corners(box: Box) -> NDArray[np.float64]:

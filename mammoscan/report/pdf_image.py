@@ -54,6 +54,10 @@ def page(p: Prediction, context: ReportContext) -> list[Flowable]:
             f"Findings: {len(p.findings)} reported of {p.candidates} candidate regions that were classified", HEAD
         ),
         _findings_table(p.findings, h.spacing) if p.findings else Paragraph("No region is reported.", BODY),
+        *(
+            Paragraph(f"{f.number}: {marked_up(f.tracking_id)} = {f.tracking_uid} (Tracking UID)", SMALL)
+            for f in p.findings
+        ),
     ]
 
 

@@ -48,6 +48,7 @@ CONTEXT = ReportContext(
     threshold=0.3,
     threshold_name="sensitivity-0.90",
 )
+INCLUDE = ("implant", "partial", "secondary-capture")
 PATIENT = Patient("DEMO-1", "Demo^Ada", "", "19600229", Sex.FEMALE, "066Y")
 STUDY = StudyFacts("1.2.3.4.5", "20260101", "101112", "ACC1", "ID1", "Screening", "Demo^Doctor", "")
 

@@ -1,0 +1,70 @@
+"""Writing six objects for a four-view study against analysing it: ``python -m tests.benchmarks.objects``.
+
+Four images of 4096 x 3328 are analysed one after the other in this process (decoding to crops, without the
+network, whose time only makes the analysis longer), then all kinds of objects are rendered, each with three
+findings an image. The ratio is the figure; the bar is a tenth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+from mammoscan import discover
+from mammoscan.analyse import analyse
+from mammoscan.config import AnalysisConfig
+from mammoscan.domain import Analysed, Header
+from mammoscan.publish import _displays
+from mammoscan.report import gsps, pdf, pdf_dicom, sc, seg, sr_cad, sr_tid1500
+from tests.benchmarks.generate import write_benchmark_archive
+from tests.report import results
+
+BAR = 0.1
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        archive = Path(temporary)
+        write_benchmark_archive(archive, studies=1, seed=1)
+        files = list(discover.walk(archive, out=None))
+        headers = discover.read_headers(files, include=AnalysisConfig().include, settle_seconds=0, workers=1)
+        predictions = []
+        analysing = 0.0
+        for header in headers:
+            assert isinstance(header, Header), header
+            began = time.perf_counter()
+            analysed = analyse(header, AnalysisConfig())
+            analysing += time.perf_counter() - began
+            assert isinstance(analysed, Analysed), analysed
+            found = [
+                dataclasses.replace(results.finding(header, n, 0.9), region=region)
+                for n, region in enumerate(analysed.regions[:3], 1)
+            ]
+            predictions.append(dataclasses.replace(results.prediction(header, found), preview=analysed.preview))
+        first = predictions[0].header
+        result = results.study(predictions, patient=first.patient, facts=first.study)
+        report = pdf.render(result, results.CONTEXT)  # of every run, whatever is written; its object is counted
+        kinds = {
+            "cad-sr": lambda: sr_cad.render(result, results.CONTEXT),
+            "tid1500": lambda: sr_tid1500.render(result, results.CONTEXT),
+            "pdf": lambda: pdf_dicom.render(result, results.CONTEXT, report),
+            "gsps": lambda: gsps.render(result, results.CONTEXT, _displays(result)),
+            "seg": lambda: seg.render(result, results.CONTEXT),
+            "sc": lambda: sc.render(result, results.CONTEXT),
+        }
+        writing = 0.0
+        for name, render in kinds.items():
+            render()  # first use loads code tables once a process
+            began = time.perf_counter()
+            render()
+            seconds = time.perf_counter() - began
+            writing += seconds
+            print(f"{name}: {seconds:.3f} s")
+        print(f"analysing {len(predictions)} images: {analysing:.2f} s; writing six kinds: {writing:.3f} s")
+        print(f"ratio: {writing / analysing:.3f} (bar {BAR})")
+
+
+if __name__ == "__main__":
+    main()

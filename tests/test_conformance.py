@@ -1,0 +1,23 @@
+"""The conformance statement says what the code does."""
+
+from mammoscan.report.sr_common import IMPLEMENTATION
+from mammoscan.send import dimse, stow
+from tests import conformance
+
+
+def _statement():
+    return conformance.STATEMENT.read_text(encoding="utf-8")
+
+
+def test_tables_of_the_statement_are_those_of_the_code():
+    assert conformance.rendered(_statement()) == _statement(), "run `python -m tests.conformance`"
+
+
+def test_the_statement_names_the_implementation_and_every_status_that_counts_as_sent():
+    assert IMPLEMENTATION in _statement()
+    for code in (0, *dimse._WARNINGS, 0x0110, 0x0213):
+        assert f"{code:04X}H" in _statement()
+    for status in stow._CONFIGURATION:
+        assert str(status) in _statement()
+    assert f"{dimse.COMMIT_WAIT:.0f} seconds" in _statement()
+    assert f"up to {stow._AT_ONCE} objects" in _statement()
