@@ -15,7 +15,7 @@ import numpy as np
 
 from mammoscan.domain import ModelIdentity
 from mammoscan.errors import ModelError
-from mammoscan.model.classify import CLASSES, CLINICAL
+from mammoscan.model.terms import CLASSES, CLINICAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # Caffe-style means of the ImageNet weights (BGR, 0 to 255); a grey crop fills all three channels.
 MEANS = (103.939, 116.779, 123.68)
+MIDDLE_END = "conv3_block4_out"
 FROZEN_END = "conv4_block6_out"
 FEATURES_END = "conv5_block3_out"
 
@@ -41,6 +43,32 @@ def stem(model: Any) -> Any:
     import keras
 
     return keras.Model(model.inputs[0], model.get_layer(FROZEN_END).output)
+
+
+def frozen(side: int, weights: Mapping[str, NDArray[Any]]) -> Any:
+    """Function from crops (n, side, side, 1) to (conv4 maps, pooled conv3 and conv4 features).
+
+    Pooled: average and maximum of conv3 (512 channels each), then of conv4 (1024 each).
+    """
+    import keras
+    import tensorflow as tf
+
+    model = resnet50(side, 1, 1)
+    set_weights(model, weights, partly=True)
+    third, fourth = (model.get_layer(name).output for name in (MIDDLE_END, FROZEN_END))
+    pooled = [pool()(maps) for maps in (third, fourth)
+              for pool in (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)]  # fmt: skip
+    whole = keras.Model(model.inputs[0], [fourth, keras.layers.Concatenate()(pooled)])
+    return tf.function(lambda x: whole(x, training=False), reduce_retracing=True)
+
+
+def digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 hex over names and values."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        total.update(name.encode())
+        total.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return total.hexdigest()
 
 
 def tail(side: int, clinical: int, classes: int) -> Any:
