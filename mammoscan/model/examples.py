@@ -32,14 +32,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mammoscan.domain import Region
+    from mammoscan.domain import Prepared, Region
     from mammoscan.model.datasets.film import Box, Film
 
 log = logging.getLogger(__name__)
 
 UNKNOWN_DENSITY = DensityReading(_Density.UNKNOWN, DensitySource.NONE, Laterality.UNKNOWN)
 # Regions of a film that are classified: all, but fewer where a set has many films. Those that hit a lesion always are.
-CLASSIFIED = {"cbis-mass": 4, "cbis-ddsm": 4, "cesm": 6, "rsna": 8}
+CLASSIFIED = {"cbis-mass": 2, "cbis-ddsm": 2, "cesm": 5, "rsna": 6}
+ALTERED = 2  # of a film's normal regions, so many of the most salient get altered versions
+RANDOM = 2  # random places in a film without lesions, for comparison with earlier work; not in screening sets
 FREE = 0.05  # a region that covers no lesion by more than this is a normal example
 UNCLEAR = -1  # neither on a lesion nor free of one, or in a film of which nothing is known
 BLOCK = 24  # films
@@ -51,7 +53,8 @@ _CODE = ("preprocess", "pectoral", "segment", "saliency", "saliency_weights", "s
 class Examples:
     """Candidate regions and true boxes of films, column by column.
 
-    Rows (n): film: index in ``films``. kind: 'truth' (a lesion's own box) or 'candidate'. label: index
+    Rows (n): film: index in ``films``. kind: 'truth' (a lesion's own box), 'candidate' or
+    'random' (a random place in a normal film). label: index
     in CLASSES, UNCLEAR where not known. lesion: number of the lesion in its film, -1. lesion_kind:
     index in KINDS, -1. box: (x0, y0, x1, y1) source pixels. centre: (x, y). rank: 0 for the film's most
     salient candidate, -1 for truth. classified: whether ``crops`` holds it. features: as
@@ -86,6 +89,7 @@ class Examples:
     machine: NDArray[np.str_]
     percent_density: NDArray[np.float64]
     clear: NDArray[np.bool_]  # films known to hold no lesion
+    searched: NDArray[np.bool_]  # films whose candidate regions were sought
     tiles: NDArray[np.uint8]
     lesion_film: NDArray[np.int64]
     lesion_number: NDArray[np.int64]
@@ -107,8 +111,8 @@ class Examples:
 
 _ROWS = Examples.__slots__[:12]
 _VERSIONS = Examples.__slots__[12:14]
-_FILMS = (*Examples.__slots__[14:26], "height")
-_LESIONS = Examples.__slots__[26:33]
+_FILMS = (*Examples.__slots__[14:27], "height")
+_LESIONS = Examples.__slots__[27:34]
 
 
 def choose(films: Sequence[Film], *, screening: int, seed: int) -> list[Film]:
@@ -132,20 +136,32 @@ def choose(films: Sequence[Film], *, screening: int, seed: int) -> list[Film]:
 
 
 def make(
-    films: Sequence[Film], folder: Path, *, side: int, context: float, regions: int, versions: int, seed: int, jobs: int
+    films: Sequence[Film],
+    folder: Path,
+    *,
+    side: int,
+    context: float,
+    regions: int,
+    versions: int,
+    searched: int,
+    seed: int,
+    jobs: int,
 ) -> Examples:
     """Examples of all films, in their order; a film in which no breast is found gives no rows.
 
-    Blocks of films are kept in ``folder`` and read back when the same command runs again.
+    Blocks of films are kept in ``folder`` and read back when the same command runs again. Candidate
+    regions are sought in at most ``searched`` films of a set, whole patients drawn by ``seed``.
     """
     settings = (side, context, regions, versions, seed)
-    place = folder / f"examples-{_digest(films, settings)}"
+    search = _searched(films, searched, seed)
+    place = folder / f"examples-{_digest(films, (*settings, searched))}"
     place.mkdir(parents=True, exist_ok=True)
     blocks = [films[i : i + BLOCK] for i in range(0, len(films), BLOCK)]
     paths = [place / f"{number:05d}.npz" for number in range(len(blocks))]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     work = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(
-        joblib.delayed(_block)(blocks[i], paths[i], settings) for i in missing
+        joblib.delayed(_block)(blocks[i], [f in search for f in range(i * BLOCK, (i + 1) * BLOCK)], paths[i], settings)
+        for i in missing
     )
     for done, _ in enumerate(work, 1):
         if done % 10 == 0:
@@ -163,6 +179,22 @@ def make(
     return Examples(**{name: np.concatenate([part[name] for part in parts]) for name in Examples.__slots__})
 
 
+def _searched(films: Sequence[Film], most: int, seed: int) -> set[int]:
+    """Indices of the films in which candidate regions are sought."""
+    of_patient: dict[str, dict[str, list[int]]] = {}
+    for index, film in enumerate(films):
+        of_patient.setdefault(film.source, {}).setdefault(film.patient, []).append(index)
+    out: set[int] = set()
+    for source, patients in sorted(of_patient.items()):
+        rng = np.random.default_rng([seed, *source.encode()])
+        count = 0
+        for patient in rng.permutation(sorted(patients)):
+            if count < most:
+                out.update(patients[str(patient)])
+                count += len(patients[str(patient)])
+    return out
+
+
 def _digest(films: Sequence[Film], settings: tuple[object, ...]) -> str:
     """What decides the crops: films and their labels, settings, and the code that cuts."""
     total = hashlib.sha256(json.dumps(settings).encode())
@@ -175,12 +207,12 @@ def _digest(films: Sequence[Film], settings: tuple[object, ...]) -> str:
     return total.hexdigest()[:12]
 
 
-def _block(films: Sequence[Film], path: Path, settings: tuple[int, float, int, int, int]) -> None:
+def _block(films: Sequence[Film], search: Sequence[bool], path: Path, settings: tuple[int, float, int, int, int]) -> None:
     cv2.setNumThreads(1)
     side, _, _, _, _ = settings
     tables: dict[str, list[Any]] = {name: [] for name in Examples.__slots__}
-    for number, film in enumerate(films):
-        _add_film(tables, number, film, settings)
+    for film, wanted in zip(films, search, strict=False):
+        _add_film(tables, film, settings, search=wanted)
     shapes = {"crops": (0, side, side), "versions": (0, side, side), "tiles": (0, 2, side, side), "box": (0, 4),
               "lesion_box": (0, 4), "centre": (0, 2), "features": (0, len(features.REGION_FEATURES)),
               "clinical": (0, 8)}  # fmt: skip
@@ -197,7 +229,7 @@ def _block(films: Sequence[Film], path: Path, settings: tuple[int, float, int, i
 
 
 def _add_film(
-    tables: dict[str, list[Any]], number: int, film: Film, settings: tuple[int, float, int, int, int]
+    tables: dict[str, list[Any]], film: Film, settings: tuple[int, float, int, int, int], *, search: bool
 ) -> None:
     side, context, most, versions, seed = settings
     try:
@@ -211,7 +243,7 @@ def _add_film(
     _append(tables, _FILMS, (
         film.source, film.name, film.patient, film.label, film.density, header.laterality.value, header.view.value,
         np.nan if header.age is None else header.age.years, film.rows[0].get("machine", "") if film.rows else "",
-        features.image_features(prepared).percent_density, film.is_normal(), crops.whole_tiles(prepared, side=side),
+        features.image_features(prepared).percent_density, film.is_normal(), search, crops.whole_tiles(prepared, side=side),
         header.rows,
     ))  # fmt: skip
     for index, lesion in enumerate(lesions):
@@ -220,7 +252,7 @@ def _add_film(
             -1 if lesion.subtlety is None else lesion.subtlety,
         ))  # fmt: skip
     clinical = clinical_inputs(header, header.density or UNKNOWN_DENSITY)
-    rng = np.random.default_rng([seed, *hashlib.sha256(f"{film.source}/{film.name}".encode()).digest()[:8]])
+    rng = np.random.default_rng([seed, *hashlib.sha256(film.name.encode()).digest()[:8]])
     empty = np.zeros((side, side), np.uint8)
 
     def add(region: Region | None, box: Box, kind: str, label: int, lesion: int, rank: int, values: Any) -> None:
@@ -231,8 +263,8 @@ def _add_film(
             classified, values, clinical, crops.crop(prepared, box, side=side, context=context) if classified else empty,
         ))  # fmt: skip
         # Altered versions of whatever training draws: as many of a class's rows as of the others'.
-        if classified and (label > 0 or (label == 0 and rank < 4)):
-            for _ in range(versions if region is None else max(1, versions // 3)):
+        if classified and kind != "random" and (label > 0 or (label == 0 and rank < ALTERED)):
+            for _ in range(versions if region is None else versions // 4):
                 tables["version_of"].append(len(tables["label"]) - 1)
                 tables["versions"].append(augment.version(prepared, box, side=side, context=context, rng=rng))
 
@@ -240,6 +272,11 @@ def _add_film(
     for index, lesion in enumerate(lesions):
         if lesion.label:
             add(None, lesion.box, "truth", CLASSES.index(lesion.label), index, -1, nothing)
+    if film.is_normal() and film.source != "rsna":
+        for box in _random_places(prepared, RANDOM, rng):
+            add(None, box, "random", 0, -1, -1, nothing)
+    if not search:
+        return
     segmented = segment.segment(prepared, max_regions=most)
     measured = features.region_features(segmented)
     for rank, region in enumerate(segmented.regions):
@@ -251,6 +288,20 @@ def _add_film(
             free = all(overlap(region.box, box) < FREE for box in film.occupied())
             label = 0 if free and (lesions or film.is_normal()) else UNCLEAR
         add(region, region.box, "candidate", label, hit, rank, measured[rank])
+
+
+def _random_places(prepared: Prepared, count: int, rng: np.random.Generator) -> list[Box]:
+    """Squares of 6 to 50 mm (evenly in the logarithm) around random points of the breast."""
+    ys, xs = np.nonzero(prepared.breast)
+    out = []
+    for _ in range(count if len(ys) else 0):
+        at = int(rng.integers(len(ys)))
+        ((x, y),) = prepared.geometry.to_source(np.array([[xs[at] + 0.5, ys[at] + 0.5]]))
+        half_mm = float(np.exp(rng.uniform(np.log(3.0), np.log(25.0))))
+        dx = half_mm / prepared.geometry.mm / prepared.geometry.scale_x
+        dy = half_mm / prepared.geometry.mm / prepared.geometry.scale_y
+        out.append((float(x - dx), float(y - dy), float(x + dx), float(y + dy)))
+    return out
 
 
 def _append(tables: dict[str, list[Any]], names: Sequence[str], values: Sequence[Any]) -> None:

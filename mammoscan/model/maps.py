@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mammoscan.model import network
+from mammoscan.model.network import CHANNELS, POOLED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH = 32
-CHANNELS = 1024
-POOLED = 2 * 512 + 2 * CHANNELS  # average and maximum of conv3 and conv4
 _KEY = 20  # bytes of SHA-1: an address, no protection
 
 
