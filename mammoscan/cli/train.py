@@ -81,18 +81,14 @@ def train_command(
         console.note(f"{source}: {count} images, {used} of them used")
     with np.load(start, allow_pickle=False) as arrays:
         weights = {name: arrays[name] for name in arrays.files}
-    config = training.TrainConfig(
-        seed=seed, folds=folds, epochs=epochs, steps=steps, searched=searched, jobs=jobs
-    )
+    config = training.TrainConfig(seed=seed, folds=folds, epochs=epochs, steps=steps, searched=searched, jobs=jobs)
     examples = training.cut(films, out, config)
     small = []
     if arch != "resnet50":
         settings = smallcnn.CnnConfig(folds=cnn_folds, seed=seed)
         fold = training.folds_of(examples, out, config)
         for protocol in smallcnn.PROTOCOLS:
-            figure = smallcnn.evaluate_protocol(
-                examples, fold, protocol, settings, out, replicates=config.replicates
-            )
+            figure = smallcnn.evaluate_protocol(examples, fold, protocol, settings, out, replicates=config.replicates)
             small.append(figure)
             console.note(f"{figure.name}: AUC {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})")
     if arch == "cnn":

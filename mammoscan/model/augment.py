@@ -23,9 +23,7 @@ NOISE = 4.0  # highest standard deviation, grey levels of 255
 DIAGONAL = 1.45  # a square that still covers the crop when turned
 
 
-def version(
-    prepared: Prepared, box: Box, *, side: int, context: float, rng: np.random.Generator
-) -> NDArray[np.uint8]:
+def version(prepared: Prepared, box: Box, *, side: int, context: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """One random version of the crop of ``box`` (source pixels), uint8 (side, side)."""
     scale = float(np.exp(rng.uniform(*np.log(SCALE))))
     longest = max(box[2] - box[0], box[3] - box[1])

@@ -37,18 +37,23 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         f"## Network\n\n{facts['architecture']}, on grey crops of {facts['crop']['side']} x {facts['crop']['side']} "
         f"pixels that show a region with {facts['crop']['context']} times its size around it. Stem to conv4 are the "
         "ImageNet weights, not trained further. "
-        + (f"conv5 was trained from a fresh start ({training['epochs']} epochs of {training['steps']} batches of "
-           f"{training['batch']} at most, the best epoch kept). " if conv5 else
-           "There is no conv5: this training was run with `--epochs 0`. ")
+        + (
+            f"conv5 was trained from a fresh start ({training['epochs']} epochs of {training['steps']} batches of "
+            f"{training['batch']} at most, the best epoch kept). "
+            if conv5
+            else "There is no conv5: this training was run with `--epochs 0`. "
+        )
         + "Beside it a linear head (three classes) reads the average and maximum of conv3 and conv4 and the clinical "
         f"inputs ({', '.join(facts['clinical_inputs'])}; age, density and side may be missing). "
         "Two further linear heads estimate the density of the whole breast (F, G, D, and a to d); they are evaluated "
         "below, and `run` does not use them. "
         f"A region's score is a logistic function of {len(facts['region_score']['inputs'])} inputs "
-        f"(variant \"{outcome.final.variant}\" below)."
-        + (" An image's score is fitted on its regions' log odds "
-           f"({', '.join(facts['image_score']['inputs'])})." if facts["image_score"] else
-           " An image's score is that of its highest region."),
+        f'(variant "{outcome.final.variant}" below).'
+        + (
+            f" An image's score is fitted on its regions' log odds ({', '.join(facts['image_score']['inputs'])})."
+            if facts["image_score"]
+            else " An image's score is that of its highest region."
+        ),
         "## Training data\n\n| set | films | patients | true boxes | films with own candidate regions | cite |\n"
         f"|---|---|---|---|---|---|\n{sets}\n\n"
         f"{len(e.versions)} altered crops (moved, scaled, turned, mirrored, other grey levels, noise). "
@@ -60,12 +65,13 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         f"## Evaluation\n\nCross-validation over patients, {training['folds']} folds, stratified by set, worst label "
         "and density (`splits.csv`). Each figure is of patients that trained nothing, chose nothing and calibrated "
         f"nothing of the model that scores them. 95 % intervals by drawing patients ({training['replicates']} "
-        "replicates). The bar is what was aimed at; a missed one stands as it is.\n\n" + _table(found.figures, bars=True),
+        "replicates). The bar is what was aimed at; a missed one stands as it is.\n\n"
+        + _table(found.figures, bars=True),
         "## Operating points\n\n| name | image or breast score | finding's score |\n|---|---|---|\n"
         + "\n".join(f"| `{n}` | {p['threshold']:.4f} | {p['region']:.4f} |" for n, p in found.points.items()),
-        "## What each part brings\n\n\"linear\": the frozen network with a linear head. \"conv5\": conv5 trained. "
-        "\"both\": the two together. \"handcrafted\": with the features of the region (missing for true boxes). "
-        "\"chosen\": the variant that each fold's validation part preferred.\n\n" + _table(found.ablation),
+        '## What each part brings\n\n"linear": the frozen network with a linear head. "conv5": conv5 trained. '
+        '"both": the two together. "handcrafted": with the features of the region (missing for true boxes). '
+        '"chosen": the variant that each fold\'s validation part preferred.\n\n' + _table(found.ablation),
         "## Subgroups\n\nMalignant against benign at true boxes, five of each class or more.\n\n"
         + _table(found.subgroups),
         "## A warning: the split by image\n\n" + _warning(found.small_cnn),

@@ -320,7 +320,9 @@ def _breast_score(examples: Examples, said: Said, films: NDArray[np.bool_]) -> S
     if not len(truth) or truth.all() or not truth.any():
         return None
     weight = linear.even(np.array([str(examples.source[members[0]]) for members, _ in found]))
-    return linear.fit_score(outputs.BREAST_INPUTS, np.stack([x for _, x in found]), truth, weight, strength=SCORE_STRENGTH)
+    return linear.fit_score(
+        outputs.BREAST_INPUTS, np.stack([x for _, x in found]), truth, weight, strength=SCORE_STRENGTH
+    )
 
 
 def _with(fold: Fold, **changes: Any) -> Fold:

@@ -227,7 +227,9 @@ def tasks(outcome: Outcome, odds: NDArray[np.float64]) -> dict[str, Task]:
         of = source == s
         add(f"{s}: malignant against benign, true boxes", of & true_box & lesion, malignant)
         add(f"{s}: findings against random normal places", of & (random | (true_box & lesion)), lesion)
-        add(f"{s}: malignant against everything else, true boxes and random places", of & (random | true_box), malignant)
+        add(
+            f"{s}: malignant against everything else, true boxes and random places", of & (random | true_box), malignant
+        )
         add(f"{s}: malignant boxes against own candidates without a finding",
             of & ((true_box & malignant) | (candidate & ~lesion)), malignant)  # fmt: skip
         add(f"{s}: candidates on malignant findings against all other candidates", of & candidate, malignant)

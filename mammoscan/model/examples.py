@@ -7,7 +7,6 @@ and found again by a digest of the films, the configuration and the code that ma
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import logging
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import cv2
 import joblib
 import numpy as np
 
+import mammoscan
 from mammoscan import crops, features, preprocess, segment
 from mammoscan.domain import Density as _Density
 from mammoscan.domain import DensityReading, DensitySource, Laterality
@@ -45,8 +45,9 @@ RANDOM = 2  # random places in a film without lesions, for comparison with earli
 FREE = 0.05  # a region that covers no lesion by more than this is a normal example
 UNCLEAR = -1  # neither on a lesion nor free of one, or in a film of which nothing is known
 BLOCK = 24  # films
-_CODE = ("preprocess", "pectoral", "segment", "saliency", "saliency_weights", "spots", "features", "crops", "findings",
-         "model.augment", "model.examples")  # fmt: skip
+# The code that decides what a crop is.
+_CODE = ("preprocess.py", "pectoral.py", "segment*.py", "segment/**/*.py", "saliency*.py", "spots.py", "features.py",
+         "crops.py", "findings.py", "model/rank*.py", "model/augment.py", "model/examples.py")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +201,15 @@ def _digest(films: Sequence[Film], settings: tuple[object, ...]) -> str:
     total = hashlib.sha256(json.dumps(settings).encode())
     for film in films:
         total.update(f"{film.source}/{film.name}/{film.patient}/{film.label}/{film.rows}\n".encode())
-    for name in _CODE:
-        path = importlib.import_module(f"mammoscan.{name}").__file__
-        assert path is not None
-        total.update(Path(path).read_bytes())
+    package = Path(mammoscan.__file__).parent
+    for path in sorted({path for pattern in _CODE for path in package.glob(pattern)}):
+        total.update(path.read_bytes())
     return total.hexdigest()[:12]
 
 
-def _block(films: Sequence[Film], search: Sequence[bool], path: Path, settings: tuple[int, float, int, int, int]) -> None:
+def _block(
+    films: Sequence[Film], search: Sequence[bool], path: Path, settings: tuple[int, float, int, int, int]
+) -> None:
     cv2.setNumThreads(1)
     side, _, _, _, _ = settings
     tables: dict[str, list[Any]] = {name: [] for name in Examples.__slots__}
@@ -319,4 +321,3 @@ def marks(region: Box, centre: tuple[float, float], box: Box) -> bool:
     area = (region[2] - region[0]) * (region[3] - region[1])
     truth = (box[2] - box[0]) * (box[3] - box[1])
     return inside and 0.2 < area / max(truth, 1e-6) < 4.0
-

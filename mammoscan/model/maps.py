@@ -47,9 +47,7 @@ class MapStore:
     def _open(self) -> None:
         """Read the keys; cut off what a stopped run left of a record."""
         paths = {name: self._folder / f"{name}.bin" for name in self._sizes}
-        count = min(
-            (path.stat().st_size if path.exists() else 0) // self._sizes[name] for name, path in paths.items()
-        )
+        count = min((path.stat().st_size if path.exists() else 0) // self._sizes[name] for name, path in paths.items())
         for name, path in paths.items():
             with path.open("ab") as stream:
                 stream.truncate(count * self._sizes[name])
@@ -98,4 +96,6 @@ class MapStore:
                 if begin // BATCH % 20 == 19:
                     rate = (begin + len(part)) / (time.monotonic() - began)
                     left = (len(items) - begin - len(part)) / rate
-                    log.info("frozen layers: %d of %d crops, %.1f/s, %.0f s left", begin + len(part), len(items), rate, left)
+                    log.info(
+                        "frozen layers: %d of %d crops, %.1f/s, %.0f s left", begin + len(part), len(items), rate, left
+                    )

@@ -206,9 +206,10 @@ def crop_grid(outcome: Outcome, odds: NDArray[np.float64], *, failures: bool) ->
     for ax, row in zip(axes, rows.tolist(), strict=False):
         ax.imshow(e.crops[row], cmap="gray", vmin=0, vmax=255)
         kind = f", {KINDS[e.lesion_kind[row]]}" if e.lesion_kind[row] >= 0 else ""
-        ax.set_title(f"{e.source[e.film[row]]}: {CLASSES[e.label[row]]}{kind}\nscore {logistic(odds[row]):.2f}", fontsize=7)
+        ax.set_title(
+            f"{e.source[e.film[row]]}: {CLASSES[e.label[row]]}{kind}\nscore {logistic(odds[row]):.2f}", fontsize=7
+        )
     title = "Largest errors at true boxes" if failures else "Crops from the highest to the lowest score, by true class"
     figure.suptitle(title, fontsize=9)
     figure.supxlabel(NOTE, fontsize=7, color=GREY)
     return figure
-

@@ -112,9 +112,7 @@ def licence(sources: list[str]) -> str:
     return f"{head}: trained on " + ", ".join(f"{s} ({t})" for s, t in sorted(terms.items())) + "."
 
 
-def description(
-    out: Path, outcome: Outcome, found: Report, config: TrainConfig, command: str
-) -> dict[str, Any]:
+def description(out: Path, outcome: Outcome, found: Report, config: TrainConfig, command: str) -> dict[str, Any]:
     """The contents of ``model.json``."""
     content = (out / "weights.npz").read_bytes()
     analysis, e, final = AnalysisConfig(), outcome.examples, outcome.final

@@ -65,9 +65,7 @@ def images(examples: Examples, config: CnnConfig) -> Images:
         copies.extend(np.flatnonzero(examples.version_of == row)[: config.copies].tolist())
     pixels = [examples.crops[rows], examples.versions[copies]]
     small = np.stack([cv2.resize(c, (config.side,) * 2, interpolation=cv2.INTER_AREA) for p in pixels for c in p])
-    return Images(
-        small, np.concatenate([rows, examples.version_of[copies]]), np.arange(len(small)) < len(rows)
-    )
+    return Images(small, np.concatenate([rows, examples.version_of[copies]]), np.arange(len(small)) < len(rows))
 
 
 def evaluate_protocol(
