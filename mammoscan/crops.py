@@ -63,7 +63,7 @@ def whole_tiles(prepared: Prepared, *, side: int) -> NDArray[np.uint8]:
     if len(ys):
         grey = grey[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
     tall = cv2.resize(grey.astype(np.float32), (side, 2 * side), interpolation=cv2.INTER_AREA)
-    return np.round(tall * 255.0).astype(np.uint8).reshape(2, side, side)
+    return np.asarray(np.round(tall * 255.0), np.uint8).reshape(2, side, side)
 
 
 def grey_range(prepared: Prepared) -> tuple[float, float]:

@@ -130,7 +130,7 @@ def roc(ax: Axes, task: Task) -> None:
         tp, fp = ranking.counts(weight[index][ranking.order])
         if not tp[-1] or not fp[-1]:
             return np.full(len(grid), np.nan)
-        return np.interp(grid, fp / fp[-1], tp / tp[-1])
+        return np.asarray(np.interp(grid, fp / fp[-1], tp / tp[-1]))
 
     drawn = intervals.bootstrap(len(patients), line, replicates=BAND)
     low, high = np.nanpercentile(drawn, (2.5, 97.5), axis=0)

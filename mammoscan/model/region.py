@@ -201,7 +201,7 @@ class _Run:
                 if versions is not None and rng.random() < 0.7:
                     records[at] = rng.choice(versions)
             facts = cases.clinical[rows].copy()
-            facts[np.ix_(rng.random(len(rows)) < BLANKED, MAY_BE_MISSING)] = 0.0
+            facts[np.ix_(rng.random(len(rows)) < BLANKED, np.array(MAY_BE_MISSING))] = 0.0
             results.append(self._step(cases.maps[records], facts, cases.label[rows], cases.lesion_kind[rows]))
         loss, error = np.mean(np.array([[float(a), float(b)] for a, b in results]), axis=0)
         return float(loss), float(error)

@@ -59,7 +59,7 @@ class Score:
     def of(cls, facts: dict[str, Any]) -> Score:
         """Read back. Raises KeyError, TypeError or ValueError for a wrong description."""
         size = len(facts["inputs"])
-        arrays = [np.asarray(facts[name], np.float64) for name in ("mean", "scale", "weight")]
-        if any(a.shape != (size,) for a in arrays):
+        mean, scale, weight = (np.asarray(facts[name], np.float64) for name in ("mean", "scale", "weight"))
+        if any(a.shape != (size,) for a in (mean, scale, weight)):
             raise ValueError("a score with other inputs than weights")
-        return cls(tuple(facts["inputs"]), *arrays, float(facts["intercept"]))
+        return cls(tuple(facts["inputs"]), mean, scale, weight, float(facts["intercept"]))

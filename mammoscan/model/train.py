@@ -147,7 +147,7 @@ def merged(parts: Sequence[Said]) -> Said:
     """One statement from those of the folds, each of which is nan outside its own test part."""
 
     def first(values: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-        out = values[0].copy()
+        out: NDArray[np.float64] = values[0].copy()
         for value in values[1:]:
             fill = np.isnan(out) & ~np.isnan(value)
             out[fill] = value[fill]
