@@ -53,4 +53,4 @@ def breast_inputs(odds: Sequence[float], age: float | None) -> NDArray[np.float6
 
 def class_probabilities(heads: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
     """Probabilities (n, 3) from class logits of the heads that a network has (others are nan), averaged."""
-    return np.nanmean(np.stack([softmax(logits) for logits in heads]), axis=0)
+    return np.asarray(np.nanmean(np.stack([softmax(logits) for logits in heads]), axis=0))
