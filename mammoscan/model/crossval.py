@@ -39,9 +39,9 @@ TISSUES = ("F", "G", "D")
 GRADES = ("a", "b", "c", "d")
 # What the score of a region is fitted on, by name; the ablation shows them side by side.
 VARIANTS = {
-    "linear": outputs.NETWORK_INPUTS[3:],
-    "linear and handcrafted": outputs.REGION_INPUTS[3:],
-    "conv5": outputs.NETWORK_INPUTS[:3],
+    "linear": outputs.NETWORK_INPUTS[2:],
+    "linear and handcrafted": outputs.REGION_INPUTS[2:],
+    "conv5": outputs.NETWORK_INPUTS[:2],
     "both": outputs.NETWORK_INPUTS,
     "both and handcrafted": outputs.REGION_INPUTS,
 }
@@ -143,7 +143,7 @@ def fit(
     truth = examples.label[held] == MALIGNANT
     regions, losses = {}, {}
     for name, wanted in VARIANTS.items():
-        if not config.epochs and set(wanted) & set(outputs.NETWORK_INPUTS[:3]):
+        if not config.epochs and set(wanted) & set(outputs.NETWORK_INPUTS[:2]):
             continue
         x = inputs[:, [outputs.REGION_INPUTS.index(w) for w in wanted]]
         regions[name] = linear.fit_score(wanted, x, truth, np.ones(len(held)), strength=REGION_STRENGTH)
@@ -272,31 +272,15 @@ def _linear_inputs(frozen: Frozen, rows: NDArray[np.intp]) -> NDArray[np.float32
 
 
 def _linear_head(examples: Examples, frozen: Frozen, rows: NDArray[np.intp]) -> Linear:
-    """Two regressions in one head: any lesion against normal tissue, and malignant against benign."""
     chosen = np.isin(examples.version_of, rows)
     both = np.concatenate([rows, examples.version_of[chosen]])
     versions = np.hstack(
         [frozen.pooled[frozen.versions[chosen]].astype(np.float32), examples.clinical[examples.version_of[chosen]]]
     )
     x = np.concatenate([_linear_inputs(frozen, rows), versions])
-    label = examples.label[both]
-    lesion = linear.fit_linear(
-        x, (label > 0).astype(np.int64), class_weights(examples, both), classes=2, strength=LINEAR_STRENGTH
+    return linear.fit_linear(
+        x, examples.label[both], class_weights(examples, both), classes=len(CLASSES), strength=LINEAR_STRENGTH
     )
-    # Malignant against benign only where a set has both: elsewhere the set itself would give the class away.
-    of = examples.set_of()[both]
-    sound = [s for s in np.unique(of) if len(np.unique(label[(of == s) & (label > 0)])) == 2]
-    chosen = (label > 0) & np.isin(of, sound or np.unique(of))
-    malignant = linear.fit_linear(
-        x[chosen], (label[chosen] == MALIGNANT).astype(np.int64), np.ones(int(chosen.sum())), classes=2,
-        strength=LINEAR_STRENGTH,
-    )  # fmt: skip
-    # One head of three logits: malignant minus benign is the second regression, both minus normal the first.
-    any_lesion = Linear(lesion.kernel[:, 1] - lesion.kernel[:, 0], lesion.bias[1] - lesion.bias[0])
-    worse = Linear(malignant.kernel[:, 1] - malignant.kernel[:, 0], malignant.bias[1] - malignant.bias[0])
-    columns = [np.zeros(x.shape[1]), any_lesion.kernel - worse.kernel / 2, any_lesion.kernel + worse.kernel / 2]
-    return Linear(np.stack(columns, axis=1), np.array([0.0, any_lesion.bias - worse.bias / 2,
-                                                       any_lesion.bias + worse.bias / 2]))  # fmt: skip
 
 
 def _density_heads(examples: Examples, frozen: Frozen, films: NDArray[np.bool_]) -> tuple[Linear, Linear]:

@@ -14,12 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Of each head the log odds of malignant against the rest, of malignant against benign, and of any lesion
-# against normal tissue.
-NETWORK_INPUTS = (
-    "conv5_malignant", "conv5_malignant_of_lesion", "conv5_lesion",
-    "linear_malignant", "linear_malignant_of_lesion", "linear_lesion",
-)  # fmt: skip
+# Of each head the log odds of malignant against the rest, and of any lesion against normal tissue.
+NETWORK_INPUTS = ("conv5_malignant", "conv5_lesion", "linear_malignant", "linear_lesion")
 REGION_INPUTS = (*NETWORK_INPUTS, *REGION_FEATURES)
 IMAGE_INPUTS = ("highest", "mean_of_three_highest", "mean")
 BREAST_INPUTS = ("highest", "mean", "age_decades")
@@ -35,7 +31,7 @@ def region_inputs(
     columns = []
     for logits in (conv5, linear):
         p = softmax(logits) if len(logits) else np.zeros((0, 3))
-        columns += [log_odds(p[:, MALIGNANT]), np.asarray(logits[:, MALIGNANT] - logits[:, 1]), -log_odds(p[:, 0])]
+        columns += [log_odds(p[:, MALIGNANT]), -log_odds(p[:, 0])]
     return np.asarray(np.column_stack([*columns, features]), np.float64)
 
 

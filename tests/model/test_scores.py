@@ -53,11 +53,10 @@ def test_weights_make_groups_alike():
 
 def test_inputs_of_regions_images_and_breasts():
     conv5, straight = np.full((2, 3), np.nan), np.array([[0.0, 0.0, 2.0], [3.0, 0.0, 0.0]])
-    inputs = outputs.region_inputs(conv5, straight, np.zeros((2, len(outputs.REGION_INPUTS) - 6)))
-    assert np.isnan(inputs[:, :3]).all()
+    inputs = outputs.region_inputs(conv5, straight, np.zeros((2, len(outputs.REGION_INPUTS) - 4)))
+    assert np.isnan(inputs[:, :2]).all()
     p = softmax(straight)
-    assert inputs[:, 4].tolist() == [2.0, 0.0]
-    assert inputs[:, 3] == pytest.approx(np.log(p[:, 2] / (1 - p[:, 2])))
+    assert inputs[:, 2] == pytest.approx(np.log(p[:, 2] / (1 - p[:, 2])))
     assert outputs.class_probabilities([conv5, straight]) == pytest.approx(p)
     assert outputs.image_inputs(np.array([1.0, 4.0, 3.0, 2.0])).tolist() == [4.0, 3.0, 2.5]
     assert outputs.image_inputs(np.array([1.0])).tolist() == [1.0, 1.0, 1.0]
