@@ -50,7 +50,7 @@ FEATURE_DOCS: dict[str, tuple[str, str, str]] = {
     "feature_glcm_entropy": ("bit", f"−Σ p log₂ p; {_TEXTURE}", _HARALICK),
     "feature_local_density": ("%", "share of dense tissue within the region's box enlarged twice", "as percent density"),
     "feature_spots": ("count", "separate bright spots in a calcification cluster, 0 for masses", "segmentation"),
-    "feature_saliency": ("log odds", "the segmentation's own ranking", "segmentation"),
+    "feature_saliency": ("1", "the segmentation's own ranking: expected overlap (Dice) with a lesion", "segmentation"),
 }  # fmt: skip
 REGION_FEATURES: tuple[str, ...] = tuple(FEATURE_DOCS)
 

@@ -43,7 +43,7 @@ HTJ2K = pydicom.uid.UID("1.2.840.10008.1.2.4.203")
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 # For each transfer syntax the decoders to ask, the fastest that decodes exactly first.
 DECODERS: dict[str, tuple[str, ...]] = {
-    RLELossless: ("pylibjpeg", "pydicom", "gdcm"),
+    RLELossless: ("pylibjpeg", "pydicom"),
     JPEGLSLossless: ("pyjpegls", "gdcm", "pylibjpeg"),
     JPEGLSNearLossless: ("pyjpegls", "gdcm", "pylibjpeg"),
     JPEGLossless: ("gdcm", "pylibjpeg"),

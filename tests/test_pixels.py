@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import (
+    HTJ2K,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLosslessSV1,
@@ -103,7 +106,7 @@ def test_a_truncated_file_fails_in_every_syntax(syntax, share, tmp_path):
     }
 
 
-@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless])
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless])
 def test_a_codestream_cut_within_whole_fragments_fails(syntax):
     ds = _dataset(_stored(), transfer_syntax=syntax)
     frame = next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1))
@@ -111,6 +114,22 @@ def test_a_codestream_cut_within_whole_fragments_fails(syntax):
     with pytest.raises(InputError) as caught:
         _display(ds)
     assert caught.value.reason in {Reason.TRUNCATED, Reason.DECODE_FAILED}
+
+
+@pytest.mark.parametrize("syntax", [HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_high_throughput_jpeg_2000_decodes_bit_exactly_and_fails_when_cut(syntax, bits):
+    encode = pytest.importorskip("imagecodecs", reason="no encoder of HTJ2K").htj2k_encode
+    values = _stored(bits)
+    ds = _dataset(values, bits=bits)
+    frame = encode(values.astype(np.uint8 if bits == 8 else np.uint16), reversible=True)
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.PixelData = pydicom.encaps.encapsulate([frame])
+    assert np.array_equal(pixels.decode(ds, ds.Rows, ds.Columns), values)
+    ds.PixelData = pydicom.encaps.encapsulate([frame[: len(frame) // 2]])
+    with pytest.raises(InputError) as caught:
+        _display(ds)
+    assert caught.value.reason is Reason.TRUNCATED
 
 
 def test_too_many_pixels_are_refused_before_reading(tmp_path):

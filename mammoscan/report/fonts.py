@@ -1,9 +1,7 @@
-"""Fonts for every name: DejaVu Sans (it ships with matplotlib), and Adobe's CID fonts for East Asian text.
+"""Fonts for every name: DejaVu Sans (it ships with matplotlib), and Noto Sans CJK for East Asian text.
 
-DejaVu Sans is embedded and covers Latin, Cyrillic, Greek, Armenian, Georgian, Hebrew and Arabic. The
-CID fonts (ISO 32000-1 9.7.5.2, predefined CMaps) are named but not embedded: a viewer sets them in an
-East Asian font of its own, as Acrobat, browsers and poppler do. Scripts that neither has (Thai,
-Devanagari, ...) show as ``MISSING``, never as a wrong letter.
+Both are embedded. DejaVu Sans covers Latin, Cyrillic, Greek, Armenian, Georgian, Hebrew and Arabic.
+Scripts that neither has (Thai, Devanagari, ...) show as ``MISSING``, never as a wrong letter.
 """
 
 from __future__ import annotations
@@ -17,17 +15,15 @@ from xml.sax.saxutils import escape
 
 from arabic_reshaper import ArabicReshaper
 from bidi import get_display
-from reportlab.lib.fonts import addMapping
 from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfbase.ttfonts import TTFont
 
+from mammoscan.report import east_asian
+from mammoscan.report.east_asian import Face
+
 PLAIN, BOLD = "DejaVuSans", "DejaVuSans-Bold"
-JAPANESE, CHINESE, KOREAN = "HeiseiKakuGo-W5", "STSong-Light", "HYGothic-Medium"
 MISSING = "\u25af"  # an upright box: a character that no font here has
 
-# What the predefined CMaps of each CID font map at least, as Python's codecs of the same sets.
-_REPERTOIRES = {JAPANESE: ("cp932", "euc_jp"), CHINESE: ("gbk",), KOREAN: ("cp949",)}
 _RIGHT_TO_LEFT = {"R", "AL", "AN"}
 # Vowel marks stay, and no ligature but lam-alef, which the script demands.
 _SHAPER = ArabicReshaper(configuration={"delete_harakat": False, "ARABIC LIGATURE ALLAH": False})
@@ -45,10 +41,6 @@ def register() -> frozenset[int]:
     pdfmetrics.registerFont(plain)
     pdfmetrics.registerFont(bold)
     pdfmetrics.registerFontFamily(PLAIN, normal=PLAIN, bold=BOLD, italic=PLAIN, boldItalic=BOLD)
-    for name in (JAPANESE, CHINESE, KOREAN):
-        pdfmetrics.registerFont(UnicodeCIDFont(name))
-        for weight in (0, 1):  # there is one weight: bold text keeps it
-            addMapping(name, weight, 0, name)
     return frozenset(plain.face.charToGlyph) & frozenset(bold.face.charToGlyph)
 
 
@@ -62,51 +54,42 @@ def marked_up(text: str) -> str:
     shown = "".join(c if c.isprintable() else " " for c in unicodedata.normalize("NFC", text))
     if any(unicodedata.bidirectional(c) in _RIGHT_TO_LEFT for c in shown):
         shown = get_display(_SHAPER.reshape(shown), base_dir="L")
-    fonts = _east_asian_fonts(shown)
+    faces = _faces(shown)
+    kinds = [(_font_of(c, faces, present), c) for c in shown]
     out = []
-    for font, run in groupby(((_font_of(c, fonts, present), c) for c in shown), key=lambda pair: pair[0]):
+    for font, run in groupby(kinds, key=lambda pair: pair[0]):
         content = "".join(c for _, c in run)
         if font is None:
             out.append(MISSING * len(content))
-        elif font == PLAIN:
-            out.append(escape(content))
+        elif isinstance(font, Face):
+            name = east_asian.register(font, "".join(sorted({c for f, c in kinds if f is font})))
+            out.append(f'<font name="{name}">{escape(content)}</font>')
         else:
-            out.append(f'<font name="{font}">{escape(content)}</font>')
+            out.append(escape(content))
     return "".join(out)
 
 
-def _font_of(character: str, east_asian: tuple[str, ...], present: frozenset[int]) -> str | None:
+def _font_of(character: str, faces: tuple[Face, ...], present: frozenset[int]) -> Face | str | None:
     if not _is_east_asian(character):
         return PLAIN if ord(character) in present else None
-    # The CMaps are in UCS-2: nothing beyond the basic plane.
-    return next((f for f in east_asian if ord(character) < 0x10000 and _has(f, character)), None)
+    return next((f for f in faces if ord(character) in east_asian.characters(f)), None)
 
 
 def _is_east_asian(character: str) -> bool:
     return ord(character) > 0x2E7F and unicodedata.east_asian_width(character) in "WFH"
 
 
-def _has(font: str, text: str) -> bool:
-    return any(_encodes(codec, text) for codec in _REPERTOIRES[font])
-
-
-def _encodes(codec: str, text: str) -> bool:
-    try:
-        text.encode(codec)
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _east_asian_fonts(text: str) -> tuple[str, ...]:
-    """Fonts to try, likeliest first: kana make a text Japanese, hangul Korean, and han that Shift JIS
-    lacks Chinese; other han look right in the Japanese font.
+def _faces(text: str) -> tuple[Face, ...]:
+    """Faces to try, likeliest first: kana make a text Japanese, hangul Korean, and han that Shift JIS
+    lacks Chinese; other han look right in the Japanese face.
     """
     names = [unicodedata.name(c, "") for c in text]
     if any(n.startswith(("HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA")) for n in names):
-        return (JAPANESE, CHINESE, KOREAN)
+        return (Face.JAPANESE, Face.CHINESE, Face.KOREAN)
     if any(n.startswith("HANGUL") for n in names):
-        return (KOREAN, JAPANESE, CHINESE)
-    if _encodes("shift_jis", "".join(c for c in text if _is_east_asian(c) and ord(c) < 0x10000)):
-        return (JAPANESE, CHINESE, KOREAN)
-    return (CHINESE, JAPANESE, KOREAN)
+        return (Face.KOREAN, Face.JAPANESE, Face.CHINESE)
+    try:
+        "".join(filter(_is_east_asian, text)).encode("shift_jis")
+    except UnicodeEncodeError:
+        return (Face.CHINESE, Face.JAPANESE, Face.KOREAN)
+    return (Face.JAPANESE, Face.CHINESE, Face.KOREAN)

@@ -1,27 +1,49 @@
-"""How the ranking of ``mammoscan/saliency.py`` was fitted: ``python -m tests.real.fit_ranking``.
+"""How ``models/ranking.npz`` was fitted: ``python -m tests.real.fit_ranking [--cache FILE] [--write]``.
 
-Every grown region of the films with a located finding (mini-MIAS, every second of CDD-CESM, every
-eighth of CBIS-DDSM; sources in ``films``) is a case: a hit of a finding or not. A quadratic logistic
-regression is fitted on the patients with an odd number and tested on the others, the other way
-round, then fitted on all. Prints the curves (before regions that share a place are dropped) and the
-arrays of ``saliency_weights.py``. The shipped arrays were fitted with 90 seeds an image, so a new
-fit differs a little.
+Every proposal of the films with a located finding (mini-MIAS, CDD-CESM, every third of CBIS-DDSM;
+sources in ``films``) is a case; its target is its highest Dice with a finding. Fitted in five folds
+by patient and measured on the patients held out: findings hit at AT regions a film, and the Dice of
+the first region that hits. Then fitted on all and written. Boxes and circles stand for findings as
+ellipses. --cache keeps what was measured, for another fit.
 """
 
 from __future__ import annotations
 
-import re
-import sys
+import argparse
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import joblib
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
-from mammoscan import preprocess, saliency, segment
+from mammoscan import preprocess, segment
+from mammoscan.model import rank
+from mammoscan.segment import measure, outline, spots
 from tests.real import films
 
 AT = (5, 10, 15, 20, 30)
+FOLDS = 5
+WEIGHT = {"mias": 3.0}  # films of mini-MIAS are few, and the only ones with calcifications
+SEED = 20261125
+RANKING = Path(__file__).parents[2] / "models" / "ranking.npz"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A film's proposals: measures (n, m), overlaps with each other (n, n), hit and Dice (n, findings).
+
+    clusters: hit and Dice of its clusters of spots (clusters, findings), in their order.
+    """
+
+    source: str
+    patient: str
+    measures: np.ndarray
+    shared: np.ndarray
+    hit: np.ndarray
+    dice: np.ndarray
+    clusters: tuple[np.ndarray, np.ndarray]
 
 
 def truths(film):
@@ -40,7 +62,7 @@ def hits(region, truth) -> bool:
     """
     kind, value = truth
     x, y = region.centre
-    outline = region.contour.astype(np.float32).reshape(-1, 1, 2)
+    contour = region.contour.astype(np.float32).reshape(-1, 1, 2)
     if kind == "circle":
         cx, cy, r = value
         inside, centre, area = np.hypot(x - cx, y - cy) <= r, (cx, cy), np.pi * r * r
@@ -53,85 +75,129 @@ def hits(region, truth) -> bool:
         inside = bool(value[min(h - 1, max(0, int(y))), min(w - 1, max(0, int(x)))])
         ys, xs = np.nonzero(value)
         centre, area = (float(xs.mean()) + 0.5, float(ys.mean()) + 0.5), float(value.sum())
-    contains = cv2.pointPolygonTest(outline, (float(centre[0]), float(centre[1])), False) >= 0
+    contains = cv2.pointPolygonTest(contour, (float(centre[0]), float(centre[1])), False) >= 0
     return bool(inside or (contains and region.area_px < 4 * area))
 
 
-def is_odd(film) -> bool:
-    return int(re.sub(r"\D", "", film.patient)) % 2 == 1
+def drawn(truth, shape) -> np.ndarray:
+    """A finding as a bool mask of the source image; circles and boxes as ellipses."""
+    kind, value = truth
+    if kind == "mask":
+        return value
+    if kind == "circle":
+        x, y, r = value
+        centre, axes = (x, y), (r, r)
+    else:
+        x0, y0, x1, y1 = value
+        centre, axes = ((x0 + x1) / 2, (y0 + y1) / 2), ((x1 - x0) / 2, (y1 - y0) / 2)
+    canvas = np.zeros(shape, np.uint8)
+    cv2.ellipse(canvas, [round(c) for c in centre], [max(1, round(a)) for a in axes], 0, 0, 360, 1, -1)
+    return canvas.astype(bool)
 
 
-def cases(film):
-    """Measures (n, m), hit matrix (n, findings) of one film's grown regions."""
+def dice(region, mask) -> float:
+    """Dice of a region's outline with a mask of the source image."""
+    canvas = np.zeros(mask.shape, np.uint8)
+    cv2.fillPoly(canvas, [np.round(region.contour - 0.5).astype(np.int32)], 1)
+    return 2 * float((canvas.astype(bool) & mask).sum()) / float(canvas.sum() + mask.sum())
+
+
+def chosen_films():
+    """Patients of three sets; those of RSNA have no place of a lesion."""
+    return [*films.mias(), *films.cesm(), *films.cbis()[::3]]
+
+
+def measured(film) -> Measured:
     cv2.setNumThreads(1)
-    prepared = preprocess.prepare(film.image())
+    image = film.image()
+    prepared = preprocess.prepare(image)
     field = segment.search_field(prepared)
     proposals = segment.propose(field)
+    shared = measure.overlaps(field, proposals)
     found = truths(film)
-    matrix = np.zeros((len(proposals), len(found)), bool)
-    for i, proposal in enumerate(proposals):
-        region = segment._region(prepared, field.scale, proposal)
-        matrix[i] = [hits(region, t) for t in found]
-    return np.array([p.measures for p in proposals]).reshape(-1, len(saliency.MEASURES)), matrix
+    masks = [drawn(t, image.pixels.shape) for t in found]
+
+    def marks(chosen):
+        hit = np.zeros((len(chosen), len(found)), bool)
+        overlap = np.zeros(hit.shape, np.float32)
+        for i, proposal in enumerate(chosen):
+            region = outline.region(prepared, field.scale, proposal, 0.0)
+            hit[i] = [hits(region, t) for t in found]
+            overlap[i] = [dice(region, m) for m in masks]
+        return hit, overlap
+
+    numbers = measure.measures(field, proposals, shared)
+    clusters = marks(spots.clusters(prepared, field))
+    return Measured(film.source, film.patient, numbers, shared.astype(np.float16), *marks(proposals), clusters)
 
 
-def curve(chosen):
-    """Share of the findings hit at AT regions a film; regions as segment() ranks and keeps them."""
-    total = sum(m.shape[1] for m in chosen)
-    first = [np.where(m.any(axis=0), m.argmax(axis=0), 10**9) for m in chosen if m.size or m.shape[1]]
+def fold_of(patient: str) -> int:
+    return zlib.crc32(patient.encode()) % FOLDS
+
+
+def curve(matrices):
+    """Share of the findings hit at AT regions a film. matrices: hits (regions in order, findings)."""
+    first = [np.where(m.any(axis=0), m.argmax(axis=0), 10**9) if len(m) else np.full(m.shape[1], 10**9)
+             for m in matrices]  # fmt: skip
     first = np.concatenate(first) if first else np.empty(0)
-    return total, [round(float((first < k).sum() / max(total, 1)), 3) for k in AT]
+    return len(first), [round(float((first < k).mean()), 3) for k in AT]
 
 
-def quadratic(z):
-    """The standardised measures (held to 4 deviations) and all their products."""
-    z = np.clip(z, -4.0, 4.0)
-    first, second = np.triu_indices(z.shape[1])
-    return np.column_stack([z, z[:, first] * z[:, second]])
+def in_order(film: Measured, trees):
+    """Hits and Dice of the regions that segment() would keep."""
+    kept = segment.select(trees.score(film.measures), film.shared, most=max(AT))
+    masses = [((film.hit[k], film.dice[k]), 0.0) for k in kept]
+    rows = [pair for pair, _ in segment.in_turn(masses, list(zip(*film.clusters, strict=True)))][: max(AT)]
+    none = film.hit[:0], film.dice[:0]
+    return tuple(np.array([r[i] for r in rows]).reshape(-1, film.hit.shape[1]) for i in (0, 1)) if rows else none
 
 
-def fit(done, weights):
-    """Coefficients (MEAN, SCALE, linear and product weights) of films' (measures, hits).
+def dice_of_hits(ordered, at: int = 20):
+    """Dice of the first region that hits each finding within the first ``at``."""
+    out = []
+    for hit, overlap in ordered:
+        for j in range(hit.shape[1]):
+            if hit[:at, j].any():
+                out.append(float(overlap[int(hit[:at, j].argmax()), j]))
+    return out
 
-    Each finding weighs the same however many regions hit it; classes are balanced.
-    """
-    x = np.concatenate([m for m, _ in done])
-    y = np.concatenate([h.any(axis=1) for _, h in done])
-    w = np.concatenate(
-        [
-            k * np.where(h.any(axis=1), (h / np.maximum(h.sum(axis=0), 1)).sum(axis=1), 1.0)
-            for (_, h), k in zip(done, weights, strict=True)
-        ]
+
+def fit(chosen):
+    return rank.fit(
+        [rank.Case(f.measures, f.dice.max(axis=1, initial=0.0), WEIGHT.get(f.source, 1.0)) for f in chosen], seed=SEED
     )
-    w = np.where(y, w / w[y].sum(), w / w[~y].sum())
-    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-9
-    q = quadratic((x - mean) / scale)
-    spread = q.std(axis=0) + 1e-9
-    model = LogisticRegression(C=0.003, max_iter=3000)
-    model.fit((q - q.mean(axis=0)) / spread, y, sample_weight=w * len(y) / 2)
-    return mean, scale, model.coef_[0] / spread
+
+
+def held_out(done):
+    """By film: hits and Dice in the order of a ranking that did not see the film's patient."""
+    out = {}
+    for fold in range(FOLDS):
+        trees = fit([f for f in done if fold_of(f.patient) != fold])
+        out.update({i: in_order(f, trees) for i, f in enumerate(done) if fold_of(f.patient) == fold})
+    return [out[i] for i in range(len(done))]
 
 
 def main() -> None:
-    jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 2
-    sets = {"mias": films.mias(), "cesm": films.cesm()[::2], "cbis-mass": films.cbis()[::8]}
-    every = [f for s in sets.values() for f in s if truths(f)]
-    weights = [2.0 if f.source == "mias" else 1.0 for f in every]
-    done = joblib.Parallel(n_jobs=jobs)(joblib.delayed(cases)(f) for f in every)
-    for half in (True, False):
-        chosen = [i for i, f in enumerate(every) if is_odd(f) == half]
-        mean, scale, coefficients = fit([done[i] for i in chosen], [weights[i] for i in chosen])
-        for source in sets:
-            ranked = []
-            for (m, h), film in zip(done, every, strict=True):
-                if film.source == source and is_odd(film) != half and len(m):
-                    ranked.append(h[np.argsort(-(quadratic((m - mean) / scale) @ coefficients))])
-            print(f"fitted on {'odd' if half else 'even'}, held out {source}: {curve(ranked)} at {AT}", flush=True)
-    mean, scale, coefficients = fit(done, weights)
-    count = len(saliency.MEASURES)
-    parts = {"MEAN": mean, "SCALE": scale, "WEIGHTS": coefficients[:count], "PRODUCTS": coefficients[count:]}
-    for name, values in parts.items():
-        print(f"{name} = np.array({[float(f'{v:.4g}') for v in values]})")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args()
+    if arguments.cache and arguments.cache.exists():
+        done = joblib.load(arguments.cache)
+    else:
+        every = [f for f in chosen_films() if truths(f)]
+        done = joblib.Parallel(n_jobs=arguments.jobs, batch_size=4)(joblib.delayed(measured)(f) for f in every)
+        if arguments.cache:
+            joblib.dump(done, arguments.cache)
+    ordered = held_out(done)
+    for source in ("mias", "cesm", "cbis-mass"):
+        part = [o for o, f in zip(ordered, done, strict=True) if f.source == source]
+        found = dice_of_hits(part)
+        print(f"held out, {source}: findings, hit at {AT}: {curve([h for h, _ in part])}; "
+              f"median Dice of the first region that hits {np.median(found):.3f} ({len(found)})")  # fmt: skip
+    if arguments.write:
+        rank.save(fit(done), RANKING)
 
 
 if __name__ == "__main__":

@@ -82,6 +82,19 @@ def test_names_of_every_script_come_out(tmp_path, name, words):
 
 
 @PDFTOTEXT
+@pytest.mark.parametrize("name", ["japanese", "cyrillic", "latin"])
+def test_every_font_that_is_used_is_embedded(tmp_path, name):
+    """A PACS shows the report on machines whose fonts nobody knows."""
+    path = tmp_path / "report.pdf"
+    path.write_bytes(pdf.render(results.awkward()[name], results.CONTEXT))
+    listed = subprocess.run(["pdffonts", path], capture_output=True, text=True, check=True).stdout.splitlines()[2:]
+    fonts = {line.split()[0]: line.split()[-5] for line in listed}
+    assert fonts.pop("Helvetica", "no") == "no"  # reportlab names it in every file and sets nothing in it
+    assert set(fonts.values()) == {"yes"}
+    assert any("NotoSansCJK-Japanese" in font for font in fonts) == (name == "japanese")
+
+
+@PDFTOTEXT
 def test_failed_images_are_listed_with_their_reason(tmp_path):
     text = " ".join(_pages(tmp_path, results.outcomes()["all-failed"])[0].split())
     assert text.count("truncated") == 4

@@ -1,0 +1,66 @@
+"""The frozen ranking of proposals: boosted trees, fitted once on real films (see the model card).
+
+Nothing here is set by hand: ``python -m tests.real.fit_ranking`` writes the arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FILE = "ranking.npz"
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """Regression trees that are added up. Arrays are (trees, nodes); a leaf is its own child.
+
+    feature: measure that a node asks for. threshold: at most this goes left. value: of a leaf, else 0.
+    depth: steps from any root to any leaf. base: what is added to the leaves' sum.
+    """
+
+    feature: NDArray[np.int16]
+    threshold: NDArray[np.float32]
+    left: NDArray[np.int16]
+    right: NDArray[np.int16]
+    value: NDArray[np.float32]
+    depth: int
+    base: float
+
+    def score(self, measures: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The trees' sum for each row of measures (n, m), float64 (n,)."""
+        trees = np.arange(len(self.feature))
+        node = np.zeros((len(measures), len(trees)), np.int16)
+        rows = np.arange(len(measures))[:, None]
+        for _ in range(self.depth):
+            smaller = measures[rows, self.feature[trees, node]] <= self.threshold[trees, node]
+            node = np.where(smaller, self.left[trees, node], self.right[trees, node])
+        return np.asarray(self.base + self.value[trees, node].astype(np.float64).sum(axis=1))
+
+
+@cache
+def frozen() -> Trees:
+    """The trees that mammoscan ships, in ``models/``."""
+    with files("mammoscan.models").joinpath(FILE).open("rb") as stream:
+        return load(stream)
+
+
+def load(stream: IO[bytes]) -> Trees:
+    """Trees as ``model.rank.save`` writes them."""
+    with np.load(stream, allow_pickle=False) as arrays:
+        return Trees(
+            feature=arrays["feature"],
+            threshold=arrays["threshold"],
+            left=arrays["left"],
+            right=arrays["right"],
+            value=arrays["value"],
+            depth=int(arrays["depth"]),
+            base=float(arrays["base"]),
+        )
