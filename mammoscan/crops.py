@@ -52,6 +52,20 @@ def region_crops(segmented: Segmented, *, side: int, context: float) -> NDArray[
     return out
 
 
+def whole_tiles(prepared: Prepared, *, side: int) -> NDArray[np.uint8]:
+    """The whole breast as two squares, upper and lower half, (2, side, side): for its density.
+
+    Muscle, labels and what lies outside the breast are 0; grey levels as in ``crop``.
+    """
+    low, high = grey_range(prepared)
+    grey = np.where(prepared.breast, np.clip((prepared.plain - low) / (high - low), 0.0, 1.0), np.float32(0))
+    ys, xs = np.nonzero(prepared.breast)
+    if len(ys):
+        grey = grey[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+    tall = cv2.resize(grey.astype(np.float32), (side, 2 * side), interpolation=cv2.INTER_AREA)
+    return np.asarray(np.round(tall * 255.0), np.uint8).reshape(2, side, side)
+
+
 def grey_range(prepared: Prepared) -> tuple[float, float]:
     """The grey levels of the breast that crops show as black and white, 0 to 1."""
     values = prepared.plain[prepared.breast] if prepared.breast.any() else prepared.plain.ravel()

@@ -48,7 +48,7 @@ def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspect
     config = RunConfig(archive=path.parent, out=path.parent, analysis=analysis, model=model)
     bundle = bundles.load(model)
     threshold, name = operating_point(config, bundle.thresholds)
-    scorer = Scorer(bundle, config, threshold)
+    scorer = Scorer(bundle, config, operating_point(config, bundle.region_thresholds)[0])
     scorer.add(PlannedImage(found, "", found.density), analysed)
     ((_, prediction),) = scorer.flush()
     panel = figures.inspect_panel(prediction, threshold)

@@ -124,6 +124,7 @@ class _Run:
         self.bundle = bundles.load(config.model)
         self.identity: ModelIdentity = self.bundle.identity
         self.threshold, self.threshold_name = operating_point(config, self.bundle.thresholds)
+        self.finding_threshold, _ = operating_point(config, self.bundle.region_thresholds)
         self.digest = config.analysis.digest()
         self.workers = worker_count(config.workers)
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
@@ -225,7 +226,7 @@ class _Run:
         total = sum(map(len, open_images.values()))
         with (
             self.console.stages(("analysing images", total), ("writing reports", len(studies))) as (images, reports),
-            contextlib.closing(Scorer(self.bundle, self.config, self.threshold)) as scorer,
+            contextlib.closing(Scorer(self.bundle, self.config, self.finding_threshold)) as scorer,
         ):
             for uid, waiting in open_images.items():
                 if not waiting:

@@ -9,8 +9,9 @@ import numpy as np
 
 from mammoscan import crops, density, findings
 from mammoscan.domain import Analysed, DensityReading, DensitySource, Finding, Prediction, Scores
-from mammoscan.model.classify import Classifier, clinical_inputs, image_scores
+from mammoscan.model.classify import Classifier, image_scores
 from mammoscan.model.explain import grad_cam
+from mammoscan.model.terms import clinical_inputs
 from mammoscan.report import uids
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class Scorer:
     """Collects analysed images and classifies their regions together.
 
-    TensorFlow is loaded with the first batch, while the workers are already busy.
+    TensorFlow is loaded with the first batch, while the workers are already busy. threshold: on the
+    malignancy score of a finding.
     """
 
     def __init__(self, bundle: Bundle, config: RunConfig, threshold: float) -> None:
@@ -63,6 +65,7 @@ class Scorer:
                     for (image, _), reading, count in zip(waiting, densities, counts, strict=True)
                 ]
             ),
+            np.concatenate([analysed.features for _, analysed in waiting]),
         )
         ends = np.cumsum(counts)
         results = []
@@ -102,7 +105,7 @@ class Scorer:
             geometry=analysed.geometry,
             image_features=analysed.image_features,
             density=reading,
-            scores=image_scores(outputs),
+            scores=image_scores(outputs, self._bundle.image),
             findings=tuple(found),
             candidates=len(analysed.regions),
             preview=analysed.preview,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -23,31 +22,54 @@ import click
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="ImageNet weights of the Keras ResNet50, stem to conv4 (.npz, arrays named layer/index).",
 )
-@click.option("--seed", type=int, default=20261124, show_default=True)
-@click.option("--epochs", type=click.IntRange(1), default=6, show_default=True, help="Epochs of conv5 and the heads.")
-@click.option("--fine-epochs", type=click.IntRange(0), default=1, show_default=True, help="Epochs of all layers.")
+@click.option(
+    "--arch",
+    type=click.Choice(["resnet50", "cnn", "both"]),
+    default="resnet50",
+    show_default=True,
+    help="What is trained: the model for `run`, the small CNN by both protocols (figures only), or both.",
+)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--folds", type=click.IntRange(3), default=5, show_default=True, help="Folds over patients.")
+@click.option(
+    "--epochs",
+    type=click.IntRange(0),
+    default=4,
+    show_default=True,
+    help="Epochs of conv5 and its heads; 0: no conv5, the network ends at conv4.",
+)
+@click.option("--steps", type=click.IntRange(1), default=70, show_default=True, help="Batches of 32 crops an epoch.")
+@click.option(
+    "--searched",
+    type=click.IntRange(1),
+    default=400,
+    show_default=True,
+    help="Films of a set in which candidate regions are sought, whole patients drawn by seed.",
+)
 @click.option(
     "--rsna-films",
     type=click.IntRange(0),
     default=400,
     show_default=True,
-    help="Normal films to draw from an RSNA folder.",
+    help="Films to draw from an RSNA folder, whole patients, with and without cancer in turn.",
 )
+@click.option("--cnn-folds", type=click.IntRange(1), default=5, show_default=True, help="Folds of the small CNN.")
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Processes that cut crops.")
 def train_command(
-    data: Path, out: Path, start: Path, seed: int, epochs: int, fine_epochs: int, rsna_films: int, jobs: int
-) -> None:
-    """Train the region network on the labelled sets below DATA, or on a manifest.
+    data: Path, out: Path, start: Path, arch: str, seed: int, folds: int, epochs: int, steps: int, searched: int,
+    rsna_films: int, cnn_folds: int, jobs: int,
+) -> None:  # fmt: skip
+    """Train and evaluate on the labelled sets below DATA, or on a manifest.
 
-    The layouts that are read are listed in the README. Stopped training goes on from the last finished
-    step. The model in --out is what `mammoscan run --model` uses.
+    The layouts that are read are listed in the README. Evaluation is a cross-validation over patients.
+    The same command goes on where it was stopped. The model in --out is what `mammoscan run --model` uses.
     """
     import numpy as np
 
     from mammoscan.console import Console, set_up_logging
-    from mammoscan.model import datasets, release
+    from mammoscan.model import datasets, plots, release, smallcnn
+    from mammoscan.model import train as training
     from mammoscan.model.examples import choose
-    from mammoscan.model.train import TrainConfig, train
 
     out.mkdir(parents=True, exist_ok=True)
     set_up_logging(out / "train.log")
@@ -59,7 +81,25 @@ def train_command(
         console.note(f"{source}: {count} images, {used} of them used")
     with np.load(start, allow_pickle=False) as arrays:
         weights = {name: arrays[name] for name in arrays.files}
-    config = TrainConfig(seed=seed, epochs=epochs, fine_epochs=fine_epochs, jobs=jobs)
-    metrics = train(films, weights, out, config)
-    release.describe(out, metrics, config)
-    click.echo(json.dumps(metrics["test"], indent=1))
+    config = training.TrainConfig(seed=seed, folds=folds, epochs=epochs, steps=steps, searched=searched, jobs=jobs)
+    examples = training.cut(films, out, config)
+    small = []
+    if arch != "resnet50":
+        settings = smallcnn.CnnConfig(folds=cnn_folds, seed=seed)
+        fold = training.folds_of(examples, out, config)
+        for protocol in smallcnn.PROTOCOLS:
+            figure = smallcnn.evaluate_protocol(examples, fold, protocol, settings, out, replicates=config.replicates)
+            small.append(figure)
+            console.note(f"{figure.name}: AUC {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})")
+    if arch == "cnn":
+        return
+    outcome = training.cross_validate(examples, training.freeze(examples, weights, out), out, config, console.note)
+    report = release.report(outcome, small, replicates=config.replicates)
+    command = (
+        f"mammoscan train DATA --out OUT --start {start.name} --arch {arch} --seed {seed} --folds {folds} "
+        f"--epochs {epochs} --steps {steps} --searched {searched} --rsna-films {rsna_films} --cnn-folds {cnn_folds}"
+    )
+    release.write(out, outcome, report, weights, config, command)
+    plots.write(outcome, out / "figures")
+    for figure in report.figures:
+        console.note(f"{figure.name}: {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})")

@@ -15,37 +15,43 @@ import numpy as np
 
 from mammoscan.domain import ModelIdentity
 from mammoscan.errors import ModelError
-from mammoscan.model.classify import CLASSES, CLINICAL
+from mammoscan.model.outputs import BREAST_INPUTS, IMAGE_INPUTS, NETWORK_INPUTS, REGION_INPUTS
+from mammoscan.model.scores import Score
+from mammoscan.model.terms import CLASSES, CLINICAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION = "model.json"
+HEADS = ("linear_logits", "tissue_logits", "grade_logits", "kind_logits")
 _REMEDY = "install mammoscan again, or train a model with `mammoscan train`"
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What ``run`` needs of a model. thresholds: operating points on the malignancy score."""
+    """What ``run`` needs of a model.
+
+    clinical: the inputs of CLINICAL that the network takes. conv5: whether it goes on to conv5 or ends
+    at conv4. heads: further outputs with their sizes. thresholds: operating points on the image's and
+    breast's malignancy score, region_thresholds on a finding's. image, breast: how those scores follow
+    from regions and images; None: the highest region, the highest image.
+    """
 
     identity: ModelIdentity
     weights_path: Path
     side: int
     context: float
+    clinical: tuple[str, ...]
+    conv5: bool
+    heads: Mapping[str, int]
     thresholds: Mapping[str, float]
-    slope: float
-    intercept: float
-
-    def calibrated(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Malignancy score (n,) of class probabilities (n, 3): Platt scaling of the log odds.
-
-        Platt (1999): monotone, with two parameters, so that it can be fitted on few patients.
-        """
-        p = np.clip(probabilities[:, CLASSES.index("malignant")], 1e-7, 1 - 1e-7)
-        return np.asarray(1.0 / (1.0 + np.exp(-(self.slope * np.log(p / (1 - p)) + self.intercept))))
+    region_thresholds: Mapping[str, float]
+    region: Score
+    image: Score | None
+    breast: Score | None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The weights, checked against their hash.
@@ -88,25 +94,53 @@ def load(folder: Path | None) -> Bundle:
         raise ModelError(f"no model here: {error.strerror}", path=path, remedy=_REMEDY) from error
     except ValueError as error:
         raise ModelError(f"not a model description: {error}", path=path, remedy=_REMEDY) from error
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+    if not isinstance(facts, dict) or facts.get("format") not in {1, FORMAT}:
         raise ModelError(f"not a model of format {FORMAT}", path=path, remedy=_REMEDY)
     try:
-        if tuple(facts["classes"]) != CLASSES or tuple(facts["clinical_inputs"]) != CLINICAL:
-            raise ModelError("the model has other classes or inputs", path=path, remedy=_REMEDY)
-        return Bundle(
-            identity=ModelIdentity(
-                name=facts["name"],
-                version=facts["version"],
-                sha256=facts["weights"]["sha256"],
-                limits=tuple(facts["limits"]),
-                licence=facts["licence"],
-            ),
-            weights_path=place / facts["weights"]["file"],
-            side=int(facts["crop"]["side"]),
-            context=float(facts["crop"]["context"]),
-            thresholds={name: float(p["threshold"]) for name, p in facts["operating_points"].items()},
-            slope=float(facts["calibration"]["slope"]),
-            intercept=float(facts["calibration"]["intercept"]),
-        )
-    except (KeyError, TypeError) as error:
+        return _bundle(place, path, facts)
+    except KeyError as error:
         raise ModelError(f"the description lacks {error}", path=path, remedy=_REMEDY) from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"the description is damaged: {error}", path=path, remedy=_REMEDY) from error
+
+
+def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
+    if tuple(facts["classes"]) != CLASSES or not set(facts["clinical_inputs"]) <= set(CLINICAL):
+        raise ModelError("the model has other classes or inputs", path=path, remedy=_REMEDY)
+    points = facts["operating_points"]
+    network: dict[str, Any] = {"conv5": True, "heads": {}}
+    image = breast = None
+    if facts["format"] == 1:
+        # Platt scaling of conv5's log odds, and the highest region for everything above.
+        slope, intercept = (float(facts["calibration"][name]) for name in ("slope", "intercept"))
+        whole = 1000.0  # wide enough that no log odds are held
+        region = Score(NETWORK_INPUTS[:1], np.zeros(1), np.array([whole]), np.array([slope * whole]), intercept)
+    else:
+        network = facts["network"]
+        region = Score.of(facts["region_score"])
+        image, breast = (None if facts[n] is None else Score.of(facts[n]) for n in ("image_score", "breast_score"))
+    for score, known in ((region, REGION_INPUTS), (image, IMAGE_INPUTS), (breast, BREAST_INPUTS)):
+        if score is not None and not set(score.inputs) <= set(known):
+            raise ModelError("a score has inputs that this version does not know", path=path, remedy=_REMEDY)
+    if not set(network["heads"]) <= set(HEADS):
+        raise ModelError("the network has heads that this version does not know", path=path, remedy=_REMEDY)
+    return Bundle(
+        identity=ModelIdentity(
+            name=facts["name"],
+            version=facts["version"],
+            sha256=facts["weights"]["sha256"],
+            limits=tuple(facts["limits"]),
+            licence=facts["licence"],
+        ),
+        weights_path=place / facts["weights"]["file"],
+        side=int(facts["crop"]["side"]),
+        context=float(facts["crop"]["context"]),
+        clinical=tuple(facts["clinical_inputs"]),
+        conv5=bool(network["conv5"]),
+        heads={str(name): int(size) for name, size in network["heads"].items()},
+        thresholds={name: float(p["threshold"]) for name, p in points.items()},
+        region_thresholds={name: float(p.get("region", p["threshold"])) for name, p in points.items()},
+        region=region,
+        image=image,
+        breast=breast,
+    )

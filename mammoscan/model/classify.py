@@ -12,24 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mammoscan.domain import Density, DensitySource, Scores, View
+from mammoscan.domain import Density, Scores
+from mammoscan.features import REGION_FEATURES
+from mammoscan.model import outputs
+from mammoscan.model.terms import CLASSES, CLINICAL, MALIGNANT, log_odds, logistic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from mammoscan.domain import DensityReading, Header
     from mammoscan.model.bundle import Bundle
+    from mammoscan.model.scores import Score
 
 log = logging.getLogger(__name__)
 
-CLASSES = ("normal", "benign", "malignant")
-# Each input is followed or replaced by a state of its own for "missing".
-CLINICAL = (
-    "age_known", "age_decades", "density_known", "density_level", "view_cc", "view_oblique_or_lateral",
-)  # fmt: skip
-_LEVEL = {Density.A: 0.0, Density.B: 1.0, Density.C: 2.0, Density.D: 3.0}
 CPU_BATCH = 16
 BYTES_A_CROP = 120e6  # activations of one crop in float32, with room to spare
 
@@ -39,7 +36,7 @@ class RegionOutputs:
     """What the network says of n regions.
 
     probabilities: float64 (n, 3), rows sum to 1, in the order of ``CLASSES``. malignancy: float64
-    (n,), calibrated, 0 to 1. maps: float32 (n, h, w, c), the last convolution's output, for Grad-CAM.
+    (n,), calibrated, 0 to 1. maps: float32 (n, h, w, c), the last stage's output, for Grad-CAM.
     """
 
     probabilities: NDArray[np.float64]
@@ -72,10 +69,14 @@ class Classifier:
         self._tf = tf
         self.bundle = bundle
         self.batch_size = batch_size or _batch_size(tf)
-        model = network.resnet50(bundle.side, len(CLINICAL), len(CLASSES))
+        model = network.resnet50(
+            bundle.side, len(bundle.clinical), len(CLASSES), conv5=bundle.conv5, heads=bundle.heads
+        )
         arrays = bundle.arrays()
         network.set_weights(model, arrays, path=bundle.weights_path)
-        self._kernel = np.asarray(arrays["logits/0"], dtype=np.float32)
+        self._kernel = network.evidence_kernel(arrays, conv5=bundle.conv5)[:, MALIGNANT]
+        self._columns = [CLINICAL.index(name) for name in bundle.clinical]
+        self._region = [outputs.REGION_INPUTS.index(name) for name in bundle.region.inputs]
 
         @tf.function(jit_compile=False, reduce_retracing=True)  # type: ignore[untyped-decorator]
         def call(crops: Any, clinical: Any) -> Any:
@@ -84,68 +85,67 @@ class Classifier:
         self._call = call
 
     @property
-    def logits_kernel(self) -> NDArray[np.float32]:
-        """Weights of the last layer, (pooled + clinical, classes)."""
+    def evidence_kernel(self) -> NDArray[np.float32]:
+        """Weight of every channel of ``RegionOutputs.maps`` in the malignant logit, (channels,)."""
         return self._kernel
 
-    def predict(self, crops: NDArray[np.uint8], clinical: NDArray[np.float32]) -> RegionOutputs:
-        """Classify crops (n, side, side) with their clinical inputs (n, len(CLINICAL)); n may be 0."""
+    def predict(
+        self, crops: NDArray[np.uint8], clinical: NDArray[np.float32], features: NDArray[np.float64] | None = None
+    ) -> RegionOutputs:
+        """Classify n regions; n may be 0.
+
+        crops: (n, side, side). clinical: (n, len(CLINICAL)). features: (n, len(REGION_FEATURES)), nan
+        or None where not measured.
+        """
         n = len(crops)
-        logits, maps = [], []
-        for begin in range(0, n, self.batch_size):
-            count = min(self.batch_size, n - begin)
+        if not n:
+            return RegionOutputs(np.empty((0, len(CLASSES))), np.empty(0), np.empty((0, 1, 1, 1), np.float32))
+        out = self._outputs(crops, clinical[:, self._columns])
+        nothing = np.full((n, len(CLASSES)), np.nan)
+        conv5, linear = (out.get(name, nothing) for name in ("logits", "linear_logits"))
+        measured = np.full((n, len(REGION_FEATURES)), np.nan) if features is None else features
+        odds = self.bundle.region.log_odds(outputs.region_inputs(conv5, linear, measured)[:, self._region])
+        return RegionOutputs(
+            outputs.class_probabilities([conv5, linear]), logistic(odds), out["maps"].astype(np.float32)
+        )
+
+    def densities(self, tiles: NDArray[np.uint8]) -> tuple[Density, ...]:
+        """Estimated densities a to d of whole breasts, (n, 2, side, side); () where the model has no such head."""
+        if "grade_logits" not in self.bundle.heads or not len(tiles):
+            return ()
+        flat = tiles.reshape(-1, *tiles.shape[2:])
+        logits = self._outputs(flat, np.zeros((len(flat), len(self._columns)), np.float32))["grade_logits"]
+        grades = (Density.A, Density.B, Density.C, Density.D)
+        return tuple(grades[i] for i in logits.reshape(len(tiles), 2, -1).mean(axis=1).argmax(axis=1).tolist())
+
+    def _outputs(self, crops: NDArray[np.uint8], clinical: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        parts: dict[str, list[NDArray[Any]]] = {}
+        for begin in range(0, len(crops), self.batch_size):
+            count = min(self.batch_size, len(crops) - begin)
             batch = np.zeros((self.batch_size, *crops.shape[1:]), np.uint8)
             facts = np.zeros((self.batch_size, clinical.shape[1]), np.float32)
             batch[:count] = crops[begin : begin + count]
             facts[:count] = clinical[begin : begin + count]
-            out, features = self._call(self._tf.constant(batch), self._tf.constant(facts))
-            logits.append(np.asarray(out)[:count])
-            maps.append(np.asarray(features)[:count])
-        if not logits:
-            return RegionOutputs(np.empty((0, len(CLASSES))), np.empty(0), np.empty((0, 1, 1, 1), np.float32))
-        probabilities = softmax(np.concatenate(logits))
-        return RegionOutputs(
-            probabilities, self.bundle.calibrated(probabilities), np.concatenate(maps).astype(np.float32)
-        )
+            for name, value in self._call(self._tf.constant(batch), self._tf.constant(facts)).items():
+                parts.setdefault(name, []).append(np.asarray(value)[:count])
+        return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Rows of logits to probabilities."""
-    shifted = np.exp(np.asarray(logits, np.float64) - np.max(logits, axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+def image_scores(outputs_of_image: RegionOutputs, score: Score | None) -> Scores:
+    """An image's scores: classes of its most suspicious region, malignancy by the model's image score.
 
-
-def clinical_inputs(header: Header, density: DensityReading) -> NDArray[np.float32]:
-    """Age, density and view as the network's second input, float32 (len(CLINICAL),).
-
-    An unknown age or density is a state of its own (known = 0). A density estimated from the pixels
-    is not given to the network: it holds nothing that the pixels do not.
+    Without such a score the highest region stands for the image. An image in which no candidate region
+    was found has nothing to classify: normal 1, malignancy 0.
     """
-    age = header.age
-    stated = density.density in _LEVEL and density.source not in {DensitySource.ESTIMATE, DensitySource.NONE}
-    return np.array(
-        [
-            float(age is not None),
-            0.0 if age is None else (age.years - 55.0) / 10.0,
-            float(stated),
-            _LEVEL[density.density] - 1.5 if stated else 0.0,
-            float(header.view in {View.CC, View.XCC, View.XCCL, View.XCCM, View.FB}),
-            float(header.view.shows_pectoral_muscle),
-        ],
-        dtype=np.float32,
-    )
-
-
-def image_scores(outputs: RegionOutputs) -> Scores:
-    """An image's scores: those of its most suspicious region.
-
-    An image in which no candidate region was found has nothing to classify: normal 1, malignancy 0.
-    """
-    if len(outputs.malignancy) == 0:
+    if len(outputs_of_image.malignancy) == 0:
         return Scores(1.0, 0.0, 0.0, 0.0)
-    worst = int(np.argmax(outputs.malignancy))
-    normal, benign, malignant = (float(p) for p in outputs.probabilities[worst])
-    return Scores(normal, benign, malignant, float(outputs.malignancy[worst]))
+    worst = int(np.argmax(outputs_of_image.malignancy))
+    normal, benign, malignant = (float(p) for p in outputs_of_image.probabilities[worst])
+    if score is None:
+        return Scores(normal, benign, malignant, float(outputs_of_image.malignancy[worst]))
+    inputs = outputs.image_inputs(log_odds(outputs_of_image.malignancy))
+    columns = [outputs.IMAGE_INPUTS.index(name) for name in score.inputs]
+    return Scores(normal, benign, malignant, float(score(inputs[None, columns])[0]))
 
 
 @contextmanager

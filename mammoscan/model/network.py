@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +17,23 @@ if TYPE_CHECKING:
 
 # Caffe-style means of the ImageNet weights (BGR, 0 to 255); a grey crop fills all three channels.
 MEANS = (103.939, 116.779, 123.68)
+MIDDLE_END = "conv3_block4_out"
 FROZEN_END = "conv4_block6_out"
 FEATURES_END = "conv5_block3_out"
+CHANNELS = 1024  # of conv4
+CONV5_WIDTH = 512  # a quarter of its channels
+POOLED = 2 * 512 + 2 * CHANNELS  # average and maximum of conv3 and conv4
 
 
-def resnet50(side: int, clinical: int, classes: int) -> Any:
-    """Keras model (crop (n, side, side, 1) in 0 to 255, clinical (n, clinical)) to (logits, conv5 map).
+def resnet50(
+    side: int, clinical: int, classes: int, *, conv5: bool = True, heads: Mapping[str, int] | None = None
+) -> Any:
+    """Keras model from crops (n, side, side, 1) in 0 to 255 and clinical inputs (n, clinical).
 
-    He et al., CVPR 2016, as in ``keras.applications``, with average pooling, a small dense head for
-    the clinical inputs and dropout before the last layer.
+    Outputs by name: ``maps`` (of the last stage), ``logits`` (n, classes) where it has conv5, and the
+    further ``heads``: ``kind_logits`` from conv5, others are linear in the pooled features and the
+    clinical inputs. Without conv5 it ends at conv4. He et al., CVPR 2016, as in ``keras.applications``,
+    with average pooling, a small dense head for the clinical inputs and dropout before the last layer.
     """
     import keras
 
@@ -32,21 +41,53 @@ def resnet50(side: int, clinical: int, classes: int) -> Any:
     facts = keras.Input((clinical,), name="clinical")
     channels = keras.layers.Concatenate()([grey - mean for mean in MEANS])
     base = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=channels)
-    maps = base.get_layer(FEATURES_END).output
-    return keras.Model([grey, facts], [head(maps, facts, classes), maps])
+    maps = base.get_layer(FEATURES_END if conv5 else FROZEN_END).output
+    wanted = dict(heads or {})
+    kinds = wanted.pop("kind_logits", 0)
+    outputs = (head(maps, facts, classes, kinds=kinds) if conv5 else {}) | {"maps": maps}
+    if wanted:
+        joined = keras.layers.Concatenate(name="pooled_and_clinical")([pooled_features(base), facts])
+        for name, size in wanted.items():
+            outputs[name] = keras.layers.Dense(size, name=name, dtype="float32")(joined)
+    return keras.Model([grey, facts], outputs)
 
 
-def stem(model: Any) -> Any:
-    """The part up to conv4: crop to (n, side/16, side/16, 1024)."""
+def pooled_features(model: Any) -> Any:
+    """Average and maximum of conv3 (512 channels each), then of conv4 (1024 each): (n, POOLED)."""
     import keras
 
-    return keras.Model(model.inputs[0], model.get_layer(FROZEN_END).output)
+    third, fourth = (model.get_layer(name).output for name in (MIDDLE_END, FROZEN_END))
+    pools = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
+    return keras.layers.Concatenate(name="pooled")([pool()(maps) for maps in (third, fourth) for pool in pools])
 
 
-def tail(side: int, clinical: int, classes: int) -> Any:
-    """The part from conv4's output: for training conv5 and the head on stored conv4 maps.
+def frozen(side: int, weights: Mapping[str, NDArray[Any]]) -> Any:
+    """Function from crops (n, side, side, 1) to (conv4 maps, pooled conv3 and conv4 features).
 
-    Its layers have the names of ``resnet50``'s, so that weights move by name.
+    Pooled: average and maximum of conv3 (512 channels each), then of conv4 (1024 each).
+    """
+    import keras
+    import tensorflow as tf
+
+    model = resnet50(side, 1, 1, conv5=False, heads={"linear_logits": 1})
+    set_weights(model, weights, partly=True)
+    whole = keras.Model(model.inputs[0], [model.get_layer(FROZEN_END).output, model.get_layer("pooled").output])
+    return tf.function(lambda x: whole(x, training=False), reduce_retracing=True)
+
+
+def digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 hex over names and values."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        total.update(name.encode())
+        total.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return total.hexdigest()
+
+
+def tail(side: int, clinical: int, classes: int, kinds: int) -> Any:
+    """The part from conv4's output: for training conv5 and the heads on stored conv4 maps.
+
+    Its layers have the names of ``resnet50``'s, so that weights move by name. Outputs by name, as there.
     """
     import keras
     from keras.src.applications.resnet import stack_residual_blocks_v1
@@ -54,17 +95,28 @@ def tail(side: int, clinical: int, classes: int) -> Any:
     maps_in = keras.Input((side // 16, side // 16, 1024), name="conv4")
     facts = keras.Input((clinical,), name="clinical")
     maps = stack_residual_blocks_v1(maps_in, 512, 3, name="conv5")
-    return keras.Model([maps_in, facts], head(maps, facts, classes))
+    model = keras.Model([maps_in, facts], head(maps, facts, classes, kinds=kinds))
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.95  # a training has only some hundred steps
+            if layer.name.endswith("_3_bn"):
+                # A block begins as its shortcut (Goyal et al. 2017, arXiv:1706.02677): gentler on few cases.
+                layer.gamma.assign(np.zeros(layer.gamma.shape, np.float32))
+    return model
 
 
-def head(maps: Any, facts: Any, classes: int) -> Any:
-    """Average pooling, the clinical head, dropout, logits."""
+def head(maps: Any, facts: Any, classes: int, *, kinds: int) -> dict[str, Any]:
+    """Average pooling, the clinical head, dropout, logits; a second head for the kind of lesion."""
     import keras
 
     pooled = keras.layers.GlobalAveragePooling2D(name="pool")(maps)
     small = keras.layers.Dense(8, activation="relu", name="clinical_dense")(facts)
-    joined = keras.layers.Concatenate(name="joined")([keras.layers.Dropout(0.4, name="dropout")(pooled), small])
-    return keras.layers.Dense(classes, name="logits", dtype="float32")(joined)
+    dropped = keras.layers.Dropout(0.4, name="dropout")(pooled)
+    joined = keras.layers.Concatenate(name="joined")([dropped, small])
+    out = {"logits": keras.layers.Dense(classes, name="logits", dtype="float32")(joined)}
+    if kinds:
+        out["kind_logits"] = keras.layers.Dense(kinds, name="kind_logits", dtype="float32")(dropped)
+    return out
 
 
 def small_cnn(side: int) -> Any:
@@ -87,6 +139,22 @@ def small_cnn(side: int) -> Any:
             layers.Dense(1, activation="sigmoid"),
         ]
     )
+
+
+def evidence_kernel(arrays: Mapping[str, NDArray[Any]], *, conv5: bool) -> NDArray[np.float32]:
+    """Grad-CAM's weights (channels, classes) of the last stage's maps for each class.
+
+    Both stages end in heads that are linear after pooling. After average pooling the gradient of a
+    logit with respect to a channel, averaged over places, is that channel's weight over the number of
+    places; after maximum pooling, where one place has the whole gradient, it is the same. The factor
+    is common to all channels and left out.
+    """
+    if conv5:
+        kernel = np.asarray(arrays["logits/0"], np.float32)
+        return kernel[: 4 * CONV5_WIDTH]
+    kernel = np.asarray(arrays["linear_logits/0"], np.float32)
+    begin = 2 * 512
+    return np.asarray(kernel[begin : begin + CHANNELS] + kernel[begin + CHANNELS : begin + 2 * CHANNELS])
 
 
 def weights_of(model: Any) -> dict[str, NDArray[Any]]:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from mammoscan.domain import Density, DensityReading, DensitySource, Laterality
 from mammoscan.errors import LabelError, ModelError
 from mammoscan.model import bundle, split
-from mammoscan.model.classify import CLASSES, Classifier, RegionOutputs, clinical_inputs, image_scores, softmax
+from mammoscan.model.classify import Classifier, RegionOutputs, image_scores
 from mammoscan.model.datasets import folders
 from mammoscan.model.explain import grad_cam
+from mammoscan.model.terms import CLASSES, CLINICAL, clinical_inputs, softmax
 from tests.report import results
 
 
@@ -65,7 +66,7 @@ def test_scores_do_not_depend_on_batch_size_or_order(classifier):
     rng = np.random.default_rng(0)
     side = classifier.bundle.side
     crops = rng.integers(0, 255, (7, side, side), dtype=np.uint8)
-    facts = rng.normal(size=(7, 6)).astype(np.float32)
+    facts = rng.normal(size=(7, len(CLINICAL))).astype(np.float32)
     first = classifier.predict(crops, facts)
     order = rng.permutation(7)
     second = Classifier(classifier.bundle, batch_size=3).predict(crops[order], facts[order])
@@ -79,15 +80,15 @@ def test_scores_do_not_depend_on_batch_size_or_order(classifier):
 
 
 def test_no_crops_give_no_scores_and_an_image_without_regions_scores_nothing(classifier):
-    outputs = classifier.predict(np.empty((0, 160, 160), np.uint8), np.empty((0, 6), np.float32))
+    outputs = classifier.predict(np.empty((0, 160, 160), np.uint8), np.empty((0, len(CLINICAL)), np.float32))
     assert len(outputs.malignancy) == 0
-    scores = image_scores(outputs)
+    scores = image_scores(outputs, None)
     assert (scores.normal, scores.malignancy) == (1.0, 0.0)
 
 
 def test_grad_cam_is_the_gradient_weighted_sum_of_the_maps():
     class Head:
-        logits_kernel = np.array([[0, 0, 1.0], [0, 0, -1.0]], np.float32)
+        evidence_kernel = np.array([1.0, -1.0], np.float32)
 
     maps = np.zeros((1, 2, 2, 2), np.float32)
     maps[0, 0, 0, 0], maps[0, 1, 1, 0], maps[0, 1, 1, 1] = 2.0, 2.0, 1.0
@@ -116,12 +117,18 @@ def test_missing_age_and_density_are_states_of_their_own():
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10_000))
-def test_folds_never_share_a_patient(seed):
+def test_folds_never_share_a_patient_and_deal_out_every_stratum(seed):
     rng = np.random.default_rng(seed)
-    group = np.array([f"p{n}" for n in rng.integers(0, 40, 200)])
-    part = split.folds(group, rng.integers(0, 3, 200), np.array(["a", "b"] * 100), count=5, seed=seed)
-    split.check_no_leak(group, part)
-    assert set(part.tolist()) == set(range(5))
+    patient = np.array([f"p{n}" for n in rng.integers(0, 60, 300)])
+    label = rng.choice(["normal", "benign", "malignant"], 300)
+    strata = split.strata(patient, np.full(300, "s"), label, rng.choice(["a", "b", ""], 300))
+    found = split.folds(strata, count=5, seed=seed)
+    part = np.array([found[p] for p in patient])
+    split.check_no_leak(patient, part)
+    assert found == split.folds(strata, count=5, seed=seed)
+    for stratum in set(strata.values()):
+        sizes = np.bincount([found[p] for p in strata if strata[p] == stratum], minlength=5)
+        assert sizes.max() - sizes.min() <= 1
 
 
 def test_a_leaked_patient_is_caught():

@@ -1,0 +1,64 @@
+"""Fits of the linear heads on stored features, and of the small models that turn outputs into scores."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from mammoscan.model.scores import HELD, Linear, Score
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Floats = NDArray[np.float64]
+
+
+def fit_linear(
+    x: NDArray[np.floating], label: NDArray[np.integer], weight: Floats, *, classes: int, strength: float
+) -> Linear:
+    """Multinomial logistic regression with an L2 penalty (``strength`` is its inverse, scikit-learn's C)."""
+    mean, scale = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64) + 1e-6
+    z = ((x - mean) / scale).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # strongly regularised; the last digits don't matter
+        fitted = LogisticRegression(C=strength, max_iter=100, tol=1e-3).fit(z, label, sample_weight=weight)
+    kernel, bias = np.zeros((x.shape[1], classes)), np.full(classes, -20.0)
+    coefficients, constants = fitted.coef_.T, fitted.intercept_
+    if len(fitted.classes_) == 2:
+        coefficients = np.hstack([np.zeros_like(coefficients), coefficients])
+        constants = np.array([0.0, constants[0]])
+    kernel[:, fitted.classes_] = coefficients / scale[:, None]
+    bias[fitted.classes_] = constants - mean @ (coefficients / scale[:, None])
+    return Linear(kernel, bias)
+
+
+def fit_score(
+    names: Sequence[str], x: NDArray[np.floating], truth: NDArray[np.bool_], weight: Floats, *, strength: float
+) -> Score:
+    """Logistic regression of ``truth`` on inputs (n, k), standardised, held at 3 deviations, nan as the mean.
+
+    Raises
+    ------
+    ValueError
+        When a class is missing.
+    """
+    mean = np.array([float(np.mean(c[np.isfinite(c)])) if np.isfinite(c).any() else 0.0 for c in x.T])
+    scale = np.array([float(np.std(c[np.isfinite(c)])) if np.isfinite(c).any() else 0.0 for c in x.T])
+    scale[scale < 1e-9] = 1.0
+    empty = Score(tuple(names), mean, scale, np.zeros(x.shape[1]), 0.0)
+    z = (np.asarray(x, np.float64) - mean) / scale
+    z = np.where(np.isfinite(z), np.clip(z, -HELD, HELD), 0.0)
+    fitted = LogisticRegression(C=strength, max_iter=1000).fit(z, truth, sample_weight=weight)
+    return Score(empty.inputs, mean, scale, fitted.coef_[0].astype(np.float64), float(fitted.intercept_[0]))
+
+
+def even(groups: NDArray[np.integer] | NDArray[np.str_]) -> Floats:
+    """Weights that give every group the same sum, with mean 1."""
+    _, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    weight = 1.0 / sizes[index]
+    return np.asarray(weight / weight.mean())

@@ -1,0 +1,52 @@
+"""From a region's outputs to its score, from regions to images, from images to breasts. Pure functions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mammoscan.features import REGION_FEATURES
+from mammoscan.model.terms import MALIGNANT, log_odds, softmax
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+# Of each head the log odds of malignant against the rest, and of any lesion against normal tissue.
+NETWORK_INPUTS = ("conv5_malignant", "conv5_lesion", "linear_malignant", "linear_lesion")
+REGION_INPUTS = (*NETWORK_INPUTS, *REGION_FEATURES)
+IMAGE_INPUTS = ("highest", "mean_of_three_highest", "mean")
+BREAST_INPUTS = ("highest", "mean", "age_decades")
+
+
+def region_inputs(
+    conv5: NDArray[np.floating], linear: NDArray[np.floating], features: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Inputs (n, len(REGION_INPUTS)) of a region's score from class logits (n, 3) and features.
+
+    nan for a head that the network does not have.
+    """
+    columns = []
+    for logits in (conv5, linear):
+        p = softmax(logits) if len(logits) else np.zeros((0, 3))
+        columns += [log_odds(p[:, MALIGNANT]), -log_odds(p[:, 0])]
+    return np.asarray(np.column_stack([*columns, features]), np.float64)
+
+
+def image_inputs(odds: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Inputs (len(IMAGE_INPUTS),) of an image's score from its regions' log odds (n >= 1,)."""
+    falling = np.sort(np.asarray(odds, np.float64))[::-1]
+    return np.array([falling[0], falling[:3].mean(), falling.mean()])
+
+
+def breast_inputs(odds: Sequence[float], age: float | None) -> NDArray[np.float64]:
+    """Inputs (len(BREAST_INPUTS),) of a breast's score from its images' log odds and the age in years."""
+    values = np.asarray(odds, np.float64)
+    return np.array([values.max(), values.mean(), np.nan if age is None else (age - 55.0) / 10.0])
+
+
+def class_probabilities(heads: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
+    """Probabilities (n, 3) from class logits of the heads that a network has (others are nan), averaged."""
+    return np.asarray(np.nanmean(np.stack([softmax(logits) for logits in heads]), axis=0))

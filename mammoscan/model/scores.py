@@ -1,0 +1,65 @@
+"""Small linear models as plain numbers: they travel in ``model.json`` and the weight file. Numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoscan.model.terms import logistic
+
+Floats = NDArray[np.float64]
+HELD = 3.0  # standard deviations at which an input of a score is held
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """kernel: float64 (inputs, classes). bias: (classes,). Standardisation is folded in."""
+
+    kernel: Floats
+    bias: Floats
+
+    def logits(self, x: NDArray[np.floating]) -> Floats:
+        """Of rows (n, inputs)."""
+        return np.asarray(x, np.float64) @ self.kernel + self.bias
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A logistic score of named inputs: sigmoid(intercept + sum of weight x held, standardised input).
+
+    A missing input (nan) counts as its mean.
+    """
+
+    inputs: tuple[str, ...]
+    mean: Floats
+    scale: Floats
+    weight: Floats
+    intercept: float
+
+    def log_odds(self, x: NDArray[np.floating]) -> Floats:
+        """Log odds (n,) of inputs (n, len(inputs))."""
+        z = (np.asarray(x, np.float64) - self.mean) / self.scale
+        return np.where(np.isfinite(z), np.clip(z, -HELD, HELD), 0.0) @ self.weight + self.intercept
+
+    def __call__(self, x: NDArray[np.floating]) -> Floats:
+        """Probability (n,)."""
+        return logistic(self.log_odds(x))
+
+    def facts(self) -> dict[str, Any]:
+        """For ``model.json``."""
+        return {
+            "inputs": list(self.inputs), "mean": self.mean.tolist(), "scale": self.scale.tolist(),
+            "weight": self.weight.tolist(), "intercept": self.intercept,
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> Score:
+        """Read back. Raises KeyError, TypeError or ValueError for a wrong description."""
+        size = len(facts["inputs"])
+        mean, scale, weight = (np.asarray(facts[name], np.float64) for name in ("mean", "scale", "weight"))
+        if any(a.shape != (size,) for a in (mean, scale, weight)):
+            raise ValueError("a score with other inputs than weights")
+        return cls(tuple(facts["inputs"]), mean, scale, weight, float(facts["intercept"]))

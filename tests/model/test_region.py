@@ -1,0 +1,111 @@
+"""A stopped training goes on to the same result; classes are drawn alike; frozen maps are computed once."""
+
+import numpy as np
+import pytest
+
+from mammoscan.model import augment, maps, network, region, split
+from mammoscan.model.region import Cases, TailConfig
+from mammoscan.model.terms import CLINICAL
+
+RNG = np.random.default_rng(0)
+CONFIG = TailConfig(epochs=2, steps=2, batch=6)
+
+
+@pytest.fixture(scope="module")
+def cases():
+    n = 36
+    label = np.arange(n) % 3
+    found = RNG.random((2 * n, 2, 2, network.CHANNELS)).astype(np.float16)
+    found[:n][label == 2, :, :, :300] += 1
+    return Cases(
+        maps=found, record=np.arange(n), versions={i: np.array([n + i]) for i in range(0, n, 2)},
+        label=label, lesion_kind=np.where(label > 0, label - 1, -1),
+        clinical=RNG.normal(size=(n, len(CLINICAL))).astype(np.float32),
+        source=np.array(["a", "b"] * (n // 2)), true_box=label > 0,
+    )  # fmt: skip
+
+
+def test_a_stopped_training_goes_on_to_the_same_result(cases, tmp_path, monkeypatch):
+    training, validation = np.arange(24), np.arange(24, 36)
+    whole = region.train(cases, training, validation, CONFIG, tmp_path / "whole")
+    save = region._Run.save
+
+    def stop(self, *rest):
+        save(self, *rest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(region._Run, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        region.train(cases, training, validation, CONFIG, tmp_path / "stopped")
+    monkeypatch.setattr(region._Run, "save", save)
+    resumed = region.train(cases, training, validation, CONFIG, tmp_path / "stopped")
+    assert len(resumed.curve) == 2
+    assert resumed.epoch == whole.epoch
+    for name, value in whole.weights.items():
+        assert np.allclose(value, resumed.weights[name], atol=1e-5), name
+    one, two = (region.predict(cases, validation, t.weights)[0] for t in (whole, resumed))
+    assert np.allclose(one, two, atol=1e-3)
+
+
+def test_every_class_is_drawn_alike_and_small_sets_are_not_drowned():
+    label = np.array([0] * 90 + [1] * 9 + [2] * 9)
+    source = np.array(["big"] * 81 + ["small"] * 9 + ["big"] * 18)
+    cases = Cases(np.zeros((1, 2, 2, 1024), np.float16), np.zeros(108, np.intp), {}, label, label - 1,
+                  np.zeros((108, len(CLINICAL)), np.float32), source, label > 0)  # fmt: skip
+    drawn = region.balanced(cases, np.arange(108), np.random.default_rng(0), 3000)
+    assert (np.abs(np.bincount(label[drawn]) / 3000 - 1 / 3) < 0.01).all()
+    normal = drawn[label[drawn] == 0]
+    assert 0.2 < (source[normal] == "small").mean() < 0.3  # 1 to 9 by count, 1 to 3 by root
+
+
+def test_frozen_maps_are_computed_once_and_a_cut_record_again(tmp_path, monkeypatch):
+    calls = []
+
+    def frozen(side, weights):
+        def call(crops):
+            calls.append(len(crops))
+            mean = crops.mean(axis=(1, 2, 3))[:, None]
+            return np.ones((len(crops), 2, 2, 1024)) * mean[:, :, None, None], np.ones((len(crops), maps.POOLED)) * mean
+
+        return call
+
+    monkeypatch.setattr(network, "frozen", frozen)
+    crops = RNG.integers(0, 255, (5, 32, 32), dtype=np.uint8)
+    weights = {"conv1_conv/0": np.zeros((1, 1))}
+    store = maps.MapStore(tmp_path, weights, 32)
+    rows = store.rows(crops[[0, 1, 2, 1]])
+    assert rows.tolist() == [0, 1, 2, 1]
+    assert len(calls) == 1
+    again = maps.MapStore(tmp_path, weights, 32)
+    assert again.rows(crops[:3]).tolist() == [0, 1, 2]
+    assert len(calls) == 1
+    (path,) = tmp_path.glob("conv4-*/maps.bin")
+    path.write_bytes(path.read_bytes()[:-7])  # as a stop in the middle of a batch leaves it
+    cut = maps.MapStore(tmp_path, weights, 32)
+    rows = cut.rows(crops)
+    assert rows.tolist() == [0, 1, 2, 3, 4]
+    assert np.allclose(cut.pooled()[rows][:, 0], crops.mean(axis=(1, 2)), rtol=1e-2)
+    assert np.allclose(cut.maps()[rows][:, 0, 0, 0], crops.mean(axis=(1, 2)), rtol=1e-2)
+    other = maps.MapStore(tmp_path, {"conv1_conv/0": np.ones((1, 1))}, 32)
+    assert other.rows(crops[3:4]).tolist() == [0]  # other weights, other records
+
+
+def test_an_altered_crop_keeps_what_it_shows():
+    large = np.zeros((58, 58), np.uint8)
+    large[24:34, 24:34] = 200
+    versions = [augment.alter(large, 40, np.random.default_rng(i)) for i in range(8)]
+    assert all(v.shape == (40, 40) for v in versions)
+    assert all(100 < v[18:22, 18:22].mean() < 255 and v[:5, :5].max() < 30 for v in versions)
+    assert len({v.tobytes() for v in versions}) == 8
+
+
+def test_the_split_file_holds_every_patient_once(tmp_path):
+    patient = np.array(["p1", "p1", "p2", "p3"])
+    strata = split.strata(patient, np.full(4, "s"), np.array(["normal", "malignant", "benign", ""]),
+                          np.array(["a", "b", "", "c"]))  # fmt: skip
+    assert strata["p1"][1] == "malignant"
+    fold = split.folds(strata, count=3, seed=0)
+    split.write(tmp_path / "splits.csv", strata, fold)
+    lines = (tmp_path / "splits.csv").read_text().splitlines()
+    assert lines[0] == "patient,set,worst_label,density,fold"
+    assert [line.split(",")[0] for line in lines[1:]] == ["p1", "p2", "p3"]

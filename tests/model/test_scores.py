@@ -1,0 +1,100 @@
+"""Scores are plain numbers that travel; missing inputs are the mean; figures are those of known cases."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from mammoscan.model import evaluate, linear, outputs
+from mammoscan.model.scores import Score
+from mammoscan.model.terms import softmax
+
+
+def test_a_score_reads_back_as_it_was_written():
+    rng = np.random.default_rng(0)
+    x, truth = rng.normal(size=(200, 2)), rng.random(200) < 0.5
+    score = linear.fit_score(("a", "b"), x, truth, np.ones(200), strength=1.0)
+    again = Score.of(score.facts())
+    assert np.array_equal(score(x), again(x))
+    with pytest.raises(ValueError, match="other inputs"):
+        Score.of({**score.facts(), "weight": [1.0]})
+
+
+def test_a_missing_input_counts_as_its_mean_and_a_wild_one_is_held():
+    score = Score(("a",), np.array([2.0]), np.array([1.0]), np.array([1.0]), 0.5)
+    odds = score.log_odds(np.array([[np.nan], [2.0], [5.0], [500.0]]))
+    assert odds.tolist() == [0.5, 0.5, 3.5, 3.5]
+
+
+def test_a_fitted_score_follows_its_input_and_is_calibrated_on_its_own_cases():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(4000, 1))
+    truth = rng.random(4000) < 1 / (1 + np.exp(-2 * x[:, 0]))
+    score = linear.fit_score(("a",), x, truth, np.ones(4000), strength=1.0)
+    assert abs(float(score(x).mean()) - float(truth.mean())) < 0.01
+    assert np.all(np.diff(score(np.linspace(-2, 2, 9)[:, None])) > 0)
+
+
+@pytest.mark.parametrize("present", [(0, 1, 2), (0, 2)])
+def test_a_linear_head_folds_its_standardisation_in(present):
+    rng = np.random.default_rng(2)
+    label = rng.choice(present, 600)
+    x = rng.normal(size=(600, 5)) * 3 + 7
+    x[:, 0] += 12 * label
+    head = linear.fit_linear(x, label, np.ones(600), classes=3, strength=1.0)
+    assert (head.logits(x).argmax(axis=1) == label).mean() > 0.9
+    assert np.isfinite(head.bias).all()
+
+
+def test_weights_make_groups_alike():
+    weight = linear.even(np.array(["a", "a", "a", "b"]))
+    assert weight.mean() == pytest.approx(1.0)
+    assert weight[:3].sum() == pytest.approx(weight[3])
+
+
+def test_inputs_of_regions_images_and_breasts():
+    conv5, straight = np.full((2, 3), np.nan), np.array([[0.0, 0.0, 2.0], [3.0, 0.0, 0.0]])
+    inputs = outputs.region_inputs(conv5, straight, np.zeros((2, len(outputs.REGION_INPUTS) - 4)))
+    assert np.isnan(inputs[:, :2]).all()
+    p = softmax(straight)
+    assert inputs[:, 2] == pytest.approx(np.log(p[:, 2] / (1 - p[:, 2])))
+    assert outputs.class_probabilities([conv5, straight]) == pytest.approx(p)
+    assert outputs.image_inputs(np.array([1.0, 4.0, 3.0, 2.0])).tolist() == [4.0, 3.0, 2.5]
+    assert outputs.image_inputs(np.array([1.0])).tolist() == [1.0, 1.0, 1.0]
+    assert outputs.breast_inputs([1.0, 3.0], 65.0).tolist() == [3.0, 2.0, 1.0]
+    assert np.isnan(outputs.breast_inputs([1.0], None)[2])
+
+
+def test_quadratic_kappa_is_scikit_learns():
+    rng = np.random.default_rng(3)
+    truth, said = rng.integers(0, 4, 300), rng.integers(0, 4, 300)
+    said[:200] = truth[:200]
+    found = evaluate.quadratic_kappa(truth, said, 4, np.ones(300))
+    assert found == pytest.approx(cohen_kappa_score(truth, said, weights="quadratic"))
+
+
+def test_an_interval_counts_patients_not_cases():
+    rng = np.random.default_rng(4)
+    truth = rng.random(60) < 0.5
+    score = truth + rng.normal(size=60)
+    names = np.array([f"p{i}" for i in range(60)])
+    once = evaluate.auc(evaluate.Task("t", truth, score, names), replicates=300)
+    copied = evaluate.auc(
+        evaluate.Task("t", np.tile(truth, 10), np.tile(score, 10), np.tile(names, 10)), replicates=300
+    )
+    assert copied.value == pytest.approx(once.value)
+    assert copied.patients == 60
+    assert copied.high - copied.low == pytest.approx(once.high - once.low, rel=0.2)
+
+
+def test_sensitivity_at_a_specificity_is_that_of_a_real_threshold():
+    truth = np.array([True, True, True, False, False, False, False, False])
+    score = np.array([9.0, 5.0, 1.0, 6.0, 4.0, 3.0, 2.0, 0.0])
+    task = evaluate.Task("t", truth, score, np.arange(8).astype(str))
+    assert evaluate.sensitivity_at_specificity(task, 0.8, replicates=10).value == pytest.approx(2 / 3)
+    assert evaluate.sensitivity_at_specificity(task, 1.0, replicates=10).value == pytest.approx(1 / 3)
+
+
+def test_a_bar_is_reached_or_missed_in_its_own_direction():
+    assert evaluate.Figure("a", 0.8, 0.7, 0.9, 1, 1, 1, bar=0.75).reached
+    assert not evaluate.Figure("e", 0.09, 0, 1, 1, 1, 1, bar=0.08, higher_is_better=False).reached
+    assert evaluate.Figure("n", 0.8, 0, 1, 1, 1, 1).reached is None
