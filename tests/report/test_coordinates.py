@@ -27,7 +27,7 @@ LESION = Lesion(RegionKind.MASS, malignant=False, radius_mm=8.0)
 CASES = {
     "as-it-is": (Laterality.LEFT, 1.0, 0, "MONOCHROME2"),
     "flipped": (Laterality.RIGHT, 1.0, 0, "MONOCHROME2"),
-    "cropped": (Laterality.LEFT, 1.0, 150, "MONOCHROME2"),
+    "cropped": (Laterality.LEFT, 1.0, 100, "MONOCHROME2"),
     "resized": (Laterality.LEFT, 2.6, 0, "MONOCHROME2"),
     "monochrome1": (Laterality.LEFT, 1.0, 0, "MONOCHROME1"),
     "everything-at-once": (Laterality.RIGHT, 2.6, 120, "MONOCHROME1"),
