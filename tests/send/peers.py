@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,7 +20,11 @@ PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 ORTHANC = pytest.mark.skipif(
     shutil.which("Orthanc") is None or not PLUGIN.exists(), reason="needs orthanc and orthanc-dicomweb"
 )
-STORESCP = pytest.mark.skipif(shutil.which("storescp") is None, reason="needs dcmtk")
+# pynetdicom puts a program of the same name beside the interpreter; ours is DCMTK's.
+DCMTK_STORESCP = shutil.which(
+    "storescp", path=os.pathsep.join(p for p in os.get_exec_path() if Path(p) != Path(sys.executable).parent)
+)
+STORESCP = pytest.mark.skipif(DCMTK_STORESCP is None, reason="needs dcmtk")
 
 
 def free_port() -> int:
@@ -116,7 +122,7 @@ class StoreScp:
     def __enter__(self):
         self.log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen(
-            ["storescp", "-v", "-aet", "STORESCP", "-od", str(self.received), *self.options, str(self.port)],
+            [DCMTK_STORESCP, "-v", "-aet", "STORESCP", "-od", str(self.received), *self.options, str(self.port)],
             stdout=self.log, stderr=self.log,
         )  # fmt: skip
         _wait(self.port, self.process)
