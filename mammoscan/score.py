@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Scorer:
     """Collects analysed images and classifies their regions together.
 
-    TensorFlow is loaded with the first batch, while the workers are already busy. threshold: on the
-    malignancy score of a finding.
+    TensorFlow is loaded with the first image, while the workers are busy with those after it.
+    threshold: on the malignancy score of a finding.
     """
 
     def __init__(self, bundle: Bundle, config: RunConfig, threshold: float) -> None:
@@ -44,6 +44,10 @@ class Scorer:
 
     def add(self, image: PlannedImage, analysed: Analysed) -> None:
         """Queue an image for the next batch."""
+        if self._classifier is None:
+            began = time.perf_counter()
+            self._classifier = Classifier(self._bundle, batch_size=self._config.batch_size)
+            self.seconds += time.perf_counter() - began
         self._waiting.append((image, analysed))
         self.pending_regions += len(analysed.regions)
 
@@ -53,8 +57,7 @@ class Scorer:
         waiting, self._waiting, self.pending_regions = self._waiting, [], 0
         if not waiting:
             return []
-        if self._classifier is None:
-            self._classifier = Classifier(self._bundle, batch_size=self._config.batch_size)
+        assert self._classifier is not None
         densities = [_density(image, analysed) for image, analysed in waiting]
         counts = [len(analysed.regions) for _, analysed in waiting]
         outputs = self._classifier.predict(
