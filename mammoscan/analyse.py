@@ -12,8 +12,11 @@ import numpy as np
 from mammoscan import crops, features, pixels, preprocess, segment
 from mammoscan.domain import Analysed, Failed, Geometry, Preview
 from mammoscan.errors import InputError, Reason, Stage
+from mammoscan.segment import ranking
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from mammoscan.config import AnalysisConfig
@@ -25,8 +28,10 @@ log = logging.getLogger(__name__)
 PREVIEW_SIDE = 900
 
 
-def analyse(header: Header, config: AnalysisConfig) -> Analysed | Failed:
+def analyse(header: Header, config: AnalysisConfig, ranked_by: Path | None = None) -> Analysed | Failed:
     """Decode, prepare, segment and measure one image. The only place that catches per image.
+
+    ranked_by: the model's own ranking of candidate regions (``Bundle.ranking``).
 
     Returns
     -------
@@ -51,12 +56,14 @@ def analyse(header: Header, config: AnalysisConfig) -> Analysed | Failed:
         prepared = preprocess.prepare(image)
         lap()
         stage = Stage.SEGMENT
-        segmented = segment.segment(prepared, max_regions=config.max_regions)
+        trees = None if ranked_by is None else ranking.at(ranked_by)
+        segmented = segment.segment(prepared, max_regions=config.max_regions, trees=trees)
         lap()
         stage = Stage.FEATURES
         measures = features.region_features(segmented)
         whole = features.image_features(prepared)
         patches = crops.region_crops(segmented, side=config.crop_side, context=config.crop_context)
+        tiles = crops.whole_tiles(prepared, side=config.crop_side)
         picture = preview(image, prepared.geometry, segmented.seeds)
         lap()
     except InputError as error:
@@ -73,6 +80,7 @@ def analyse(header: Header, config: AnalysisConfig) -> Analysed | Failed:
         features=measures,
         image_features=whole,
         crops=patches,
+        tiles=tiles,
         preview=picture,
         flags=prepared.flags,
         seconds=tuple(seconds),

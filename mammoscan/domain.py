@@ -414,7 +414,8 @@ class Analysed:
     """One image after the array stages: what leaves the worker process.
 
     features: float64 (n regions, len(features.REGION_FEATURES)), nan where undefined.
-    crops: uint8 (n regions, side, side), grey, with context, as ``model.classify`` wants them.
+    crops: uint8 (n regions, side, side), grey, with context, as ``model.classify`` wants them. tiles: uint8
+    (2, side, side), the whole breast's upper and lower half.
     seconds: wall seconds by stage name.
     """
 
@@ -424,6 +425,7 @@ class Analysed:
     features: NDArray[np.float64]
     image_features: ImageFeatures
     crops: NDArray[np.uint8]
+    tiles: NDArray[np.uint8]
     preview: Preview
     flags: tuple[Flag, ...]
     seconds: tuple[tuple[str, float], ...]
@@ -449,7 +451,8 @@ class Finding:
     number: 1.. within the study, stable order. tracking_id and tracking_uid are the same in every
     output. features: as named by ``features.REGION_FEATURES``. heat: float32 (h, w) Grad-CAM over
     the crop's box ``heat_box`` (source pixels), in source orientation, 0 to 1; None where it was not
-    computed.
+    computed. lesion_kind: what it is if it is a lesion (``model.terms.KINDS``), an estimate; '' where the
+    model makes none.
     """
 
     number: int
@@ -461,11 +464,14 @@ class Finding:
     features: NDArray[np.float64]
     heat: NDArray[np.float32] | None
     heat_box: tuple[float, float, float, float] | None
+    lesion_kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One image with its scores. ``density`` is the best known, with its source."""
+    """One image with its scores. ``density`` is the best known, with its source; ``tissue`` the model's estimate
+    in mini-MIAS's terms (F, G or D), '' where it makes none.
+    """
 
     header: Header
     geometry: Geometry
@@ -477,11 +483,12 @@ class Prediction:
     preview: Preview
     flags: tuple[Flag, ...]
     seconds: tuple[tuple[str, float], ...]
+    tissue: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class BreastResult:
-    """One side of a study: its worst image decides."""
+    """One side of a study, scored from its images (and the age, where the model takes it)."""
 
     laterality: Laterality
     images: int
@@ -532,7 +539,9 @@ class ReportContext:
     model: ModelIdentity
     config_digest: str
     created: tuple[str, str]
-    threshold: float  # operating point on the malignancy score
+    threshold: float  # operating point on an image's malignancy score
+    breast_threshold: float  # on a breast's and a study's
+    finding_threshold: float  # on a finding's
     threshold_name: str
 
 

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mammoscan.domain import BreastResult, Finding, Laterality, Prediction
+from mammoscan.model.outputs import BREAST_INPUTS, breast_inputs
+from mammoscan.model.terms import log_odds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mammoscan.domain import Region
+    from mammoscan.domain import Age, Region
+    from mammoscan.model.scores import Score
 
 # Two regions mark the same place when the intersection of their boxes covers this share of the smaller.
 SAME_PLACE = 0.5
@@ -61,9 +64,21 @@ def number(predictions: Iterable[Prediction]) -> tuple[Prediction, ...]:
     return tuple(out)
 
 
-def breasts(predictions: Iterable[Prediction]) -> tuple[BreastResult, ...]:
-    """One result a side, from the side's highest image score; left, right, then others."""
+def breasts(predictions: Iterable[Prediction], age: Age | None, score: Score | None) -> tuple[BreastResult, ...]:
+    """One result a side, from its images' scores and the age; left, right, then others.
+
+    score: the model's; without one the side's highest image score stands for it.
+    """
     sides: dict[Laterality, list[float]] = {}
     for prediction in predictions:
         sides.setdefault(prediction.header.laterality, []).append(prediction.scores.malignancy)
-    return tuple(BreastResult(side, len(sides[side]), max(sides[side])) for side in Laterality if side in sides)
+    return tuple(
+        BreastResult(side, len(sides[side]), _breast(sides[side], age, score)) for side in Laterality if side in sides
+    )
+
+
+def _breast(malignancy: Sequence[float], age: Age | None, score: Score | None) -> float:
+    if score is None:
+        return max(malignancy)
+    inputs = breast_inputs(log_odds(np.array(malignancy)), None if age is None else age.years)
+    return float(score(inputs[None, [BREAST_INPUTS.index(name) for name in score.inputs]])[0])

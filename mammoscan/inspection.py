@@ -42,11 +42,11 @@ def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspect
     if not isinstance(found, Header):
         return Inspection(_decision(found), None, _status(found))
     facts = header_facts(found)
-    analysed = analyse(found, analysis)
+    bundle = bundles.load(model)
+    analysed = analyse(found, analysis, bundle.ranking)
     if isinstance(analysed, Failed):
         return Inspection((*facts, *_decision(analysed)), None, ExitCode.SOME_FAILED)
     config = RunConfig(archive=path.parent, out=path.parent, analysis=analysis, model=model)
-    bundle = bundles.load(model)
     threshold, name = operating_point(config, bundle.thresholds)
     scorer = Scorer(bundle, config, operating_point(config, bundle.region_thresholds)[0])
     scorer.add(PlannedImage(found, "", found.density), analysed)

@@ -124,6 +124,7 @@ class _Run:
         self.bundle = bundles.load(config.model)
         self.identity: ModelIdentity = self.bundle.identity
         self.threshold, self.threshold_name = operating_point(config, self.bundle.thresholds)
+        self.breast_threshold, _ = operating_point(config, self.bundle.breast_thresholds)
         self.finding_threshold, _ = operating_point(config, self.bundle.region_thresholds)
         self.digest = config.analysis.digest()
         self.workers = worker_count(config.workers)
@@ -190,7 +191,7 @@ class _Run:
             file.mtime_ns,
             None if known is None else (known.density.value, known.source.value),
             self.digest,
-            self.identity.sha256,
+            self.bundle.digest,
             __version__,
         )
 
@@ -199,6 +200,8 @@ class _Run:
             sorted(image.key for image in images),
             sorted((r.file.relative, r.reason.code) for r in _others(plan) if r.reason is not Reason.OUTPUT),
             self.threshold,
+            self.breast_threshold,
+            self.finding_threshold,
         )
 
     def _stands(self, study: PlannedStudy) -> bool:
@@ -272,7 +275,7 @@ class _Run:
             for image in study.images:
                 uid = image.header.sop_instance_uid
                 if uid in waiting:
-                    yield Task(("image", uid), analyse, (image.header, self.config.analysis))
+                    yield Task(("image", uid), analyse, (image.header, self.config.analysis, self.bundle.ranking))
 
     def _report_task(self, study: PlannedStudy) -> Task[tuple[str, str]]:
         uid = study.plan.study_instance_uid
@@ -285,7 +288,7 @@ class _Run:
             elif done is not None:
                 failures.append(done)
         record = self.ledger.study(uid)
-        result = publish.study_result(study.plan, tuple(images), tuple(failures))
+        result = publish.study_result(study.plan, tuple(images), tuple(failures), self.bundle.breast)
         # Other kinds of the same results keep the date, so that the files that stand change no byte.
         same = record is not None and record.key.split(" ")[0] == study.result_key
         created = record.created if record is not None and same else _now()
@@ -299,6 +302,8 @@ class _Run:
             config_digest=self.digest,
             created=created,
             threshold=self.threshold,
+            breast_threshold=self.breast_threshold,
+            finding_threshold=self.finding_threshold,
             threshold_name=self.threshold_name,
         )
 
@@ -367,7 +372,14 @@ class _Run:
         run_file = self.config.out / "run.json"
         if changed or anything_new or not run_file.exists():
             store.write_atomic(
-                run_file, tables.run_json(self.config, self._context(_now()), summary, self.bundle.thresholds)
+                run_file,
+                tables.run_json(
+                    self.config,
+                    self._context(_now()),
+                    summary,
+                    self.bundle.thresholds,
+                    self.bundle.breast_thresholds,
+                ),
             )
         return summary
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mammoscan.display import Display
     from mammoscan.domain import Failed, Prediction, ReportContext
     from mammoscan.ledger import Rows
+    from mammoscan.model.scores import Score
     from mammoscan.plan import StudyPlan
 
 log = logging.getLogger(__name__)
@@ -37,20 +38,24 @@ class Published:
     seconds: float
 
 
-def study_result(plan: StudyPlan, images: tuple[Prediction, ...], failures: tuple[Failed, ...]) -> StudyResult:
-    """A study's result from its images' (in the order of the plan)."""
+def study_result(
+    plan: StudyPlan, images: tuple[Prediction, ...], failures: tuple[Failed, ...], breast_score: Score | None
+) -> StudyResult:
+    """A study's result from its images' (in the order of the plan). breast_score: the model's, if it has one."""
     first = plan.headers[0]
     numbered = findings.number(images)
+    age = next((h.age for h in plan.headers if h.age is not None), None)
+    breasts = findings.breasts(numbered, age, breast_score)
     return StudyResult(
         patient=first.patient,
         study=first.study,
-        age=next((h.age for h in plan.headers if h.age is not None), None),
+        age=age,
         images=numbered,
         failed=failures,
         # What mammoscan wrote about the study itself, come back from a PACS, is no news about it.
         skipped=tuple(s for s in plan.skipped if s.reason is not Reason.OUTPUT),
-        breasts=findings.breasts(numbered),
-        malignancy=max((p.scores.malignancy for p in numbered), default=None),
+        breasts=breasts,
+        malignancy=max((b.malignancy for b in breasts), default=None),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mammoscan import crops, density, findings
-from mammoscan.domain import Analysed, DensityReading, DensitySource, Finding, Prediction, Scores
+from mammoscan.domain import Analysed, Density, DensityReading, DensitySource, Finding, Prediction, Scores
 from mammoscan.model.classify import Classifier, image_scores
 from mammoscan.model.explain import grad_cam
 from mammoscan.model.terms import clinical_inputs
@@ -17,7 +17,7 @@ from mammoscan.report import uids
 if TYPE_CHECKING:
     from mammoscan.config import RunConfig
     from mammoscan.model.bundle import Bundle
-    from mammoscan.model.classify import RegionOutputs
+    from mammoscan.model.classify import BreastOutputs, RegionOutputs
     from mammoscan.pipeline import PlannedImage
 
 
@@ -58,7 +58,10 @@ class Scorer:
         if not waiting:
             return []
         assert self._classifier is not None
-        densities = [_density(image, analysed) for image, analysed in waiting]
+        breasts = self._classifier.breasts(np.stack([analysed.tiles for _, analysed in waiting]))
+        densities = [
+            _density(image, analysed, breast) for (image, analysed), breast in zip(waiting, breasts, strict=True)
+        ]
         counts = [len(analysed.regions) for _, analysed in waiting]
         outputs = self._classifier.predict(
             np.concatenate([analysed.crops for _, analysed in waiting]),
@@ -72,14 +75,21 @@ class Scorer:
         )
         ends = np.cumsum(counts)
         results = []
-        for (image, analysed), reading, end, count in zip(waiting, densities, ends, counts, strict=True):
-            part = outputs.part(end - count, end)
-            results.append((image, self._prediction(image, analysed, reading, part)))
+        for (image, analysed), reading, breast, end, count in zip(
+            waiting, densities, breasts, ends, counts, strict=True
+        ):
+            part = outputs.take(slice(end - count, end))
+            results.append((image, self._prediction(image, analysed, reading, breast, part)))
         self.seconds += time.perf_counter() - began
         return results
 
     def _prediction(
-        self, image: PlannedImage, analysed: Analysed, reading: DensityReading, outputs: RegionOutputs
+        self,
+        image: PlannedImage,
+        analysed: Analysed,
+        reading: DensityReading,
+        breast: BreastOutputs,
+        outputs: RegionOutputs,
     ) -> Prediction:
         assert self._classifier is not None
         chosen = findings.select(analysed.regions, outputs.malignancy.tolist(), most=self._config.analysis.max_findings)
@@ -101,6 +111,7 @@ class Scorer:
                     features=analysed.features[index],
                     heat=heat if not analysed.geometry.flipped else np.ascontiguousarray(heat[:, ::-1]),
                     heat_box=crops.crop_box(analysed.geometry, region.box, self._config.analysis.crop_context),
+                    lesion_kind=str(outputs.kinds[index]),
                 )
             )
         return Prediction(
@@ -108,16 +119,19 @@ class Scorer:
             geometry=analysed.geometry,
             image_features=analysed.image_features,
             density=reading,
-            scores=image_scores(outputs, self._bundle.image),
+            scores=image_scores(outputs, breast.cancer, self._bundle.image),
             findings=tuple(found),
             candidates=len(analysed.regions),
             preview=analysed.preview,
             flags=analysed.flags,
             seconds=analysed.seconds,
+            tissue=breast.tissue,
         )
 
 
-def _density(image: PlannedImage, analysed: Analysed) -> DensityReading:
+def _density(image: PlannedImage, analysed: Analysed, breast: BreastOutputs) -> DensityReading:
+    """What was read of the density, else the model's estimate, else that from the share of dense pixels."""
     if image.density is not None and image.density.source is not DensitySource.NONE:
         return image.density
-    return density.best_density(image.header, (), None, analysed.image_features.density)
+    estimate = analysed.image_features.density if breast.density is Density.UNKNOWN else breast.density
+    return density.best_density(image.header, (), None, estimate)

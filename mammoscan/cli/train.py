@@ -82,24 +82,25 @@ def train_command(
     with np.load(start, allow_pickle=False) as arrays:
         weights = {name: arrays[name] for name in arrays.files}
     config = training.TrainConfig(seed=seed, folds=folds, epochs=epochs, steps=steps, searched=searched, jobs=jobs)
-    examples = training.cut(films, out, config)
+    examples, ranking = training.cut(films, out, config)
+    fold = training.fold_of_films(examples, training.folds_of(films, out, config))
     small = []
     if arch != "resnet50":
         settings = smallcnn.CnnConfig(folds=cnn_folds, seed=seed)
-        fold = training.folds_of(examples, out, config)
         for protocol in smallcnn.PROTOCOLS:
             figure = smallcnn.evaluate_protocol(examples, fold, protocol, settings, out, replicates=config.replicates)
             small.append(figure)
             console.note(f"{figure.name}: AUC {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})")
     if arch == "cnn":
         return
-    outcome = training.cross_validate(examples, training.freeze(examples, weights, out), out, config, console.note)
+    frozen = training.freeze(examples, weights, out)
+    outcome = training.cross_validate(examples, frozen, fold, out, config, console.note)
     report = release.report(outcome, small, replicates=config.replicates)
     command = (
         f"mammoscan train DATA --out OUT --start {start.name} --arch {arch} --seed {seed} --folds {folds} "
         f"--epochs {epochs} --steps {steps} --searched {searched} --rsna-films {rsna_films} --cnn-folds {cnn_folds}"
     )
-    release.write(out, outcome, report, weights, config, command)
+    release.write(out, outcome, report, weights, ranking, config, command)
     plots.write(outcome, out / "figures")
     for figure in report.figures:
         console.note(f"{figure.name}: {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})")

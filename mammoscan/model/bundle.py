@@ -15,7 +15,7 @@ import numpy as np
 
 from mammoscan.domain import ModelIdentity
 from mammoscan.errors import ModelError
-from mammoscan.model.outputs import BREAST_INPUTS, IMAGE_INPUTS, NETWORK_INPUTS, REGION_INPUTS
+from mammoscan.model.outputs import BREAST_INPUTS, CONV5_INPUTS, IMAGE_INPUTS, REGION_INPUTS
 from mammoscan.model.scores import Score
 from mammoscan.model.terms import CLASSES, CLINICAL
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 DESCRIPTION = "model.json"
-HEADS = ("linear_logits", "tissue_logits", "grade_logits", "kind_logits")
+HEADS = ("lesion_logits", "pathology_logits", "tissue_logits", "grade_logits", "whole_logits", "kind_logits")
 _REMEDY = "install mammoscan again, or train a model with `mammoscan train`"
 
 
@@ -35,12 +35,14 @@ class Bundle:
     """What ``run`` needs of a model.
 
     clinical: the inputs of CLINICAL that the network takes. conv5: whether it goes on to conv5 or ends
-    at conv4. heads: further outputs with their sizes. thresholds: operating points on the image's and
-    breast's malignancy score, region_thresholds on a finding's. image, breast: how those scores follow
-    from regions and images; None: the highest region, the highest image.
+    at conv4. heads: further outputs with their sizes. thresholds: operating points on the image's
+    malignancy score, breast_thresholds on the breast's, region_thresholds on a finding's. image, breast:
+    how those scores follow from regions and images; None: the highest region, the highest image. digest:
+    SHA-256 of the description, so of everything. ranking: of candidate regions; None: mammoscan's own.
     """
 
     identity: ModelIdentity
+    digest: str
     weights_path: Path
     side: int
     context: float
@@ -48,10 +50,12 @@ class Bundle:
     conv5: bool
     heads: Mapping[str, int]
     thresholds: Mapping[str, float]
+    breast_thresholds: Mapping[str, float]
     region_thresholds: Mapping[str, float]
     region: Score
     image: Score | None
     breast: Score | None
+    ranking: Path | None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The weights, checked against their hash.
@@ -114,7 +118,7 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
         # Platt scaling of conv5's log odds, and the highest region for everything above.
         slope, intercept = (float(facts["calibration"][name]) for name in ("slope", "intercept"))
         whole = 1000.0  # wide enough that no log odds are held
-        region = Score(NETWORK_INPUTS[:1], np.zeros(1), np.array([whole]), np.array([slope * whole]), intercept)
+        region = Score(CONV5_INPUTS[:1], np.zeros(1), np.array([whole]), np.array([slope * whole]), intercept)
     else:
         network = facts["network"]
         region = Score.of(facts["region_score"])
@@ -139,8 +143,25 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
         conv5=bool(network["conv5"]),
         heads={str(name): int(size) for name, size in network["heads"].items()},
         thresholds={name: float(p["threshold"]) for name, p in points.items()},
+        breast_thresholds={name: float(p.get("breast", p["threshold"])) for name, p in points.items()},
         region_thresholds={name: float(p.get("region", p["threshold"])) for name, p in points.items()},
         region=region,
         image=image,
         breast=breast,
+        digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+        ranking=_ranking(place, facts.get("ranking")),
     )
+
+
+def _ranking(place: Path, facts: Mapping[str, str] | None) -> Path | None:
+    """The model's own ranking, checked against its hash."""
+    if facts is None:
+        return None
+    path = place / facts["file"]
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}", path=path, remedy=_REMEDY) from error
+    if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+        raise ModelError("the ranking is not the one that model.json names", path=path, remedy=_REMEDY)
+    return path

@@ -43,19 +43,23 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
             if conv5
             else "There is no conv5: this training was run with `--epochs 0`. "
         )
-        + "Beside it a linear head (three classes) reads the average and maximum of conv3 and conv4 and the clinical "
-        f"inputs ({', '.join(facts['clinical_inputs'])}; age, density and side may be missing). "
-        "Two further linear heads estimate the density of the whole breast (F, G, D, and a to d); they are evaluated "
-        "below, and `run` does not use them. "
+        + "Beside it two linear heads (normal or lesion; benign or malignant) read the average and maximum of conv3 "
+        f"and conv4 and the clinical inputs ({', '.join(facts['clinical_inputs'])}; age, density and side may be "
+        "missing). Benign against malignant is learnt only from sets that have both. "
+        "Linear heads on the whole breast estimate its density (F, G, D, and a to d) and whether it holds a cancer, "
+        "which is one of the inputs of the image's score. "
         f"A region's score is a logistic function of {len(facts['region_score']['inputs'])} inputs "
         f'(variant "{outcome.final.variant}" below).'
         + (
-            f" An image's score is fitted on its regions' log odds ({', '.join(facts['image_score']['inputs'])})."
+            f" An image's score is fitted on the log odds of its most salient regions "
+            f"({', '.join(facts['image_score']['inputs'])})."
             if facts["image_score"]
             else " An image's score is that of its highest region."
         ),
         "## Training data\n\n| set | films | patients | true boxes | films with own candidate regions | cite |\n"
         f"|---|---|---|---|---|---|\n{sets}\n\n"
+        "Candidate regions are ranked by trees (`ranking.npz`) fitted on their overlap with lesions; in the "
+        "cross-validation each film's by trees that never saw its patient. "
         f"{len(e.versions)} altered crops (moved, scaled, turned, mirrored, other grey levels, noise). "
         "Normal examples are the segmentation's own regions that touch no finding; those of sets without normal films "
         "come from films that hold a lesion elsewhere.",
@@ -67,9 +71,11 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         f"nothing of the model that scores them. 95 % intervals by drawing patients ({training['replicates']} "
         "replicates). The bar is what was aimed at; a missed one stands as it is.\n\n"
         + _table(found.figures, bars=True),
-        "## Operating points\n\n| name | image or breast score | finding's score |\n|---|---|---|\n"
-        + "\n".join(f"| `{n}` | {p['threshold']:.4f} | {p['region']:.4f} |" for n, p in found.points.items()),
-        '## What each part brings\n\n"linear": the frozen network with a linear head. "conv5": conv5 trained. '
+        "## Operating points\n\n| name | image's score | breast's score | finding's score |\n|---|---|---|---|\n"
+        + "\n".join(
+            f"| `{n}` | {p['threshold']:.4f} | {p['breast']:.4f} | {p['region']:.4f} |" for n, p in found.points.items()
+        ),
+        '## What each part brings\n\n"linear": the frozen network with linear heads. "conv5": conv5 trained. '
         '"both": the two together. "handcrafted": with the features of the region (missing for true boxes). '
         '"chosen": the variant that each fold\'s validation part preferred.\n\n' + _table(found.ablation),
         "## Subgroups\n\nMalignant against benign at true boxes, five of each class or more.\n\n"

@@ -15,7 +15,16 @@ import numpy as np
 from mammoscan.domain import Density, Scores
 from mammoscan.features import REGION_FEATURES
 from mammoscan.model import outputs
-from mammoscan.model.terms import CLASSES, CLINICAL, MALIGNANT, log_odds, logistic
+from mammoscan.model.terms import (
+    CLASSES,
+    CLINICAL,
+    GRADES,
+    KINDS,
+    MALIGNANT,
+    TISSUES,
+    log_odds,
+    logistic,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,20 +45,30 @@ class RegionOutputs:
     """What the network says of n regions.
 
     probabilities: float64 (n, 3), rows sum to 1, in the order of ``CLASSES``. malignancy: float64
-    (n,), calibrated, 0 to 1. maps: float32 (n, h, w, c), the last stage's output, for Grad-CAM.
+    (n,), calibrated, 0 to 1. maps: float32 (n, h, w, c), the last stage's output, for Grad-CAM. kinds: what
+    each is if it is a lesion, '' where the network has no such head.
     """
 
     probabilities: NDArray[np.float64]
     malignancy: NDArray[np.float64]
     maps: NDArray[np.float32]
+    kinds: NDArray[np.str_]
 
-    def part(self, begin: int, end: int) -> RegionOutputs:
-        """Regions ``begin`` to ``end``."""
-        return RegionOutputs(self.probabilities[begin:end], self.malignancy[begin:end], self.maps[begin:end])
-
-    def take(self, chosen: NDArray[np.intp]) -> RegionOutputs:
+    def take(self, chosen: slice | NDArray[np.intp]) -> RegionOutputs:
         """The chosen regions."""
-        return RegionOutputs(self.probabilities[chosen], self.malignancy[chosen], self.maps[chosen])
+        return RegionOutputs(self.probabilities[chosen], self.malignancy[chosen], self.maps[chosen], self.kinds[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class BreastOutputs:
+    """What the network says of a whole breast in an image; unknown, '' and nan where it has no such head.
+
+    tissue: mini-MIAS's F, G or D. cancer: log odds, one of the inputs of the image's score.
+    """
+
+    density: Density = Density.UNKNOWN
+    tissue: str = ""
+    cancer: float = float("nan")
 
 
 class Classifier:
@@ -99,24 +118,44 @@ class Classifier:
         """
         n = len(crops)
         if not n:
-            return RegionOutputs(np.empty((0, len(CLASSES))), np.empty(0), np.empty((0, 1, 1, 1), np.float32))
+            maps = np.empty((0, 1, 1, 1), np.float32)
+            return RegionOutputs(np.empty((0, len(CLASSES))), np.empty(0), maps, np.empty(0, str))
         out = self._outputs(crops, clinical[:, self._columns])
         nothing = np.full((n, len(CLASSES)), np.nan)
-        conv5, linear = (out.get(name, nothing) for name in ("logits", "linear_logits"))
+        conv5 = linear = nothing
+        if "logits" in out:
+            conv5 = out["logits"]
+        if "lesion_logits" in out:
+            linear = outputs.class_logits(out["lesion_logits"], out["pathology_logits"])
+        kinds = np.full(n, "")
+        if "kind_logits" in out:
+            kinds = np.array(KINDS)[out["kind_logits"].argmax(axis=1)]
         measured = np.full((n, len(REGION_FEATURES)), np.nan) if features is None else features
         odds = self.bundle.region.log_odds(outputs.region_inputs(conv5, linear, measured)[:, self._region])
         return RegionOutputs(
-            outputs.class_probabilities([conv5, linear]), logistic(odds), out["maps"].astype(np.float32)
+            outputs.class_probabilities([conv5, linear]), logistic(odds), out["maps"].astype(np.float32), kinds
         )
 
-    def densities(self, tiles: NDArray[np.uint8]) -> tuple[Density, ...]:
-        """Estimated densities a to d of whole breasts, (n, 2, side, side); () where the model has no such head."""
-        if "grade_logits" not in self.bundle.heads or not len(tiles):
-            return ()
+    def breasts(self, tiles: NDArray[np.uint8]) -> tuple[BreastOutputs, ...]:
+        """What the heads on whole breasts say of n images. tiles: (n, 2, side, side), ``crops.whole_tiles``."""
+        heads = set(self.bundle.heads) & {"grade_logits", "tissue_logits", "whole_logits"}
+        if not heads or not len(tiles):
+            return (BreastOutputs(),) * len(tiles)
         flat = tiles.reshape(-1, *tiles.shape[2:])
-        logits = self._outputs(flat, np.zeros((len(flat), len(self._columns)), np.float32))["grade_logits"]
-        grades = (Density.A, Density.B, Density.C, Density.D)
-        return tuple(grades[i] for i in logits.reshape(len(tiles), 2, -1).mean(axis=1).argmax(axis=1).tolist())
+        out = self._outputs(flat, np.zeros((len(flat), len(self._columns)), np.float32))
+        # The heads are linear in pooled features, so the mean of both halves' logits is that of their mean.
+        said = {name: out[name].astype(np.float64).reshape(len(tiles), 2, -1).mean(axis=1) for name in heads}
+        found = []
+        for index in range(len(tiles)):
+            one = {name: logits[index] for name, logits in said.items()}
+            found.append(
+                BreastOutputs(
+                    Density(GRADES[int(one["grade_logits"].argmax())]) if "grade_logits" in one else Density.UNKNOWN,
+                    TISSUES[int(one["tissue_logits"].argmax())] if "tissue_logits" in one else "",
+                    float(np.diff(one["whole_logits"])[0]) if "whole_logits" in one else float("nan"),
+                )
+            )
+        return tuple(found)
 
     def _outputs(self, crops: NDArray[np.uint8], clinical: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         parts: dict[str, list[NDArray[Any]]] = {}
@@ -131,8 +170,10 @@ class Classifier:
         return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def image_scores(outputs_of_image: RegionOutputs, score: Score | None) -> Scores:
+def image_scores(outputs_of_image: RegionOutputs, whole: float, score: Score | None) -> Scores:
     """An image's scores: classes of its most suspicious region, malignancy by the model's image score.
+
+    outputs_of_image: its regions, most salient first. whole: ``BreastOutputs.cancer``.
 
     Without such a score the highest region stands for the image. An image in which no candidate region
     was found has nothing to classify: normal 1, malignancy 0.
@@ -143,7 +184,7 @@ def image_scores(outputs_of_image: RegionOutputs, score: Score | None) -> Scores
     normal, benign, malignant = (float(p) for p in outputs_of_image.probabilities[worst])
     if score is None:
         return Scores(normal, benign, malignant, float(outputs_of_image.malignancy[worst]))
-    inputs = outputs.image_inputs(log_odds(outputs_of_image.malignancy))
+    inputs = outputs.image_inputs(log_odds(outputs_of_image.malignancy), whole)
     columns = [outputs.IMAGE_INPUTS.index(name) for name in score.inputs]
     return Scores(normal, benign, malignant, float(score(inputs[None, columns])[0]))
 

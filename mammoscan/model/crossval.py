@@ -1,6 +1,6 @@
 """One fold: everything that is fitted, on training and validation patients only, then applied to the test's.
 
-Training part: the linear head, conv5 and its heads, the density heads. Validation part (the next
+Training part: the linear heads, conv5 and its heads. Validation part (the next
 fold): the epoch, and the scores of regions, images and breasts, which calibrate by being fitted.
 Nothing here sees a test patient before all of that stands.
 """
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mammoscan.features import REGION_FEATURES
 from mammoscan.model import linear, outputs, region, split
-from mammoscan.model.datasets.film import KINDS
 from mammoscan.model.scores import Linear, Score
-from mammoscan.model.terms import CLASSES, CLINICAL, MALIGNANT
+from mammoscan.model.terms import CLASSES, CLINICAL, GRADES, KINDS, MALIGNANT, TISSUES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,17 +31,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LINEAR_STRENGTH = 3e-4
-DENSITY_STRENGTH = 1e-3
+# Of the heads' penalties (scikit-learn's C), by head.
+STRENGTH = {"lesion": 3e-4, "pathology": 3e-4, "tissue": 1e-3, "grade": 1e-3, "whole": 1e-4}
 REGION_STRENGTH = 0.1
 SCORE_STRENGTH = 1.0
-TISSUES = ("F", "G", "D")
-GRADES = ("a", "b", "c", "d")
 # What the score of a region is fitted on, by name; the ablation shows them side by side.
 VARIANTS = {
-    "linear": outputs.NETWORK_INPUTS[2:],
-    "linear and handcrafted": outputs.REGION_INPUTS[2:],
-    "conv5": outputs.NETWORK_INPUTS[:2],
+    "linear": outputs.LINEAR_INPUTS,
+    "linear and handcrafted": (*outputs.LINEAR_INPUTS, *REGION_FEATURES),
+    "conv5": outputs.CONV5_INPUTS,
     "both": outputs.NETWORK_INPUTS,
     "both and handcrafted": outputs.REGION_INPUTS,
 }
@@ -66,12 +64,12 @@ class Frozen:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """What a fold fitted: heads, scores by variant, curve."""
+    """What a fold fitted: conv5, linear heads (lesion, pathology, tissue, grade, whole; those for which
+    there were labels), scores by variant, curve.
+    """
 
     tail: dict[str, NDArray[Any]]
-    linear: Linear
-    tissue: Linear
-    grade: Linear
+    heads: dict[str, Linear]
     regions: dict[str, Score]
     variant: str
     image: Score | None
@@ -85,7 +83,7 @@ class Said:
     """What a fold's model says of all rows (n) and films (m); nan where nothing is known.
 
     conv5, linear: class logits. kinds: kind logits. odds: by variant, log odds of malignant. image:
-    log odds by film. grade, tissue: logits by film.
+    log odds by film; whole: those of the whole breast alone. grade, tissue: logits by film.
     """
 
     conv5: NDArray[np.float64]
@@ -93,6 +91,7 @@ class Said:
     kinds: NDArray[np.float64]
     odds: dict[str, NDArray[np.float64]]
     image: NDArray[np.float64]
+    whole: NDArray[np.float64]
     breast: NDArray[np.float64]
     tissue: NDArray[np.float64]
     grade: NDArray[np.float64]
@@ -113,10 +112,11 @@ def freeze(examples: Examples, store: MapStore) -> Frozen:
     by_row: dict[int, list[int]] = {}
     for row, found in zip(examples.version_of.tolist(), versions.tolist(), strict=True):
         by_row.setdefault(row, []).append(found)
+    graded = (examples.label < 1) | two_sided(examples, np.arange(count))
     cases = Cases(
         maps=store.maps(), record=record, versions={row: np.array(v, np.intp) for row, v in by_row.items()},
         label=examples.label, lesion_kind=examples.lesion_kind, clinical=examples.clinical,
-        source=examples.set_of(), true_box=examples.kind == "truth",
+        source=examples.set_of(), true_box=examples.kind == "truth", graded=graded,
     )  # fmt: skip
     return Frozen(cases, versions, pooled[of_tiles].astype(np.float32).mean(axis=1), pooled)
 
@@ -127,19 +127,20 @@ def fit(
 ) -> Fold:  # fmt: skip
     """Fit everything on the folds ``training`` and ``validation``. fold: of every film."""
     of_row = fold[examples.film]
-    usable = (frozen.cases.record >= 0) & (examples.label >= 0) & (examples.kind != "random")
+    usable = (frozen.cases.record >= 0) & (examples.label >= 0)
     rows = np.flatnonzero(np.isin(of_row, training) & usable)
     held = np.flatnonzero((of_row == validation) & usable)
     split.check_no_leak(
         np.concatenate([examples.group()[rows], examples.group()[held]]),
         np.concatenate([np.zeros(len(rows), np.int64), np.ones(len(held), np.int64)]),
     )
-    heads = _density_heads(examples, frozen, np.isin(fold, training))
-    head = _linear_head(examples, frozen, rows)
+    heads = _film_heads(examples, frozen, np.isin(fold, training)) | _region_heads(examples, frozen, rows)
     folder.mkdir(parents=True, exist_ok=True)
     trained = region.train(frozen.cases, rows, held, config, folder) if config.epochs else region.Trained({}, -1, [])
+    # Random places teach the heads; a score is of candidates and true boxes, and calibrated on those.
+    held = held[examples.kind[held] != "random"]
     conv5, _ = _conv5(frozen, held, trained.weights)
-    inputs = outputs.region_inputs(conv5, head.logits(_linear_inputs(frozen, held)), examples.features[held])
+    inputs = outputs.region_inputs(conv5, _linear(heads, frozen, held), examples.features[held])
     truth = examples.label[held] == MALIGNANT
     regions, losses = {}, {}
     for name, wanted in VARIANTS.items():
@@ -151,7 +152,7 @@ def fit(
     # Chosen on the validation part, like everything about the scores.
     variant = min(losses, key=lambda name: losses[name])
     log.info("%s: loss of the region score by variant %s", folder.name, {k: round(v, 4) for k, v in losses.items()})
-    partial = Fold(trained.weights, head, *heads, regions, variant, None, None, trained.epoch, trained.curve)
+    partial = Fold(trained.weights, heads, regions, variant, None, None, trained.epoch, trained.curve)
     said = say(examples, frozen, partial, fold == validation)
     image = _image_score(examples, said, fold == validation, variant)
     if image is not None:
@@ -168,23 +169,26 @@ def say(examples: Examples, frozen: Frozen, model: Fold, films: NDArray[np.bool_
     conv5, kinds = np.full((n, len(CLASSES)), np.nan), np.full((n, len(KINDS)), np.nan)
     straight = np.full((n, len(CLASSES)), np.nan)
     conv5[rows], kinds[rows] = _conv5(frozen, rows, model.tail)
-    straight[rows] = model.linear.logits(_linear_inputs(frozen, rows))
+    straight[rows] = _linear(model.heads, frozen, rows)
     inputs = outputs.region_inputs(conv5[rows], straight[rows], examples.features[rows])
     odds = {}
     for name, score in model.regions.items():
         odds[name] = np.full(n, np.nan)
         odds[name][rows] = score.log_odds(inputs[:, [outputs.REGION_INPUTS.index(w) for w in score.inputs]])
     odds[CHOSEN] = odds[model.variant]
+    tissue, grade, whole = (
+        _of_films(model.heads, name, frozen, films, size)
+        for name, size in (("tissue", len(TISSUES)), ("grade", len(GRADES)), ("whole", 2))
+    )
+    whole = whole[:, 1] - whole[:, 0]
     image, breast = np.full(m, np.nan), np.full(m, np.nan)
     if model.image is not None:
-        of_film, x = image_rows(examples, odds[model.variant], films)
+        of_film, x = image_rows(examples, odds[model.variant], whole, films)
         image[of_film] = model.image.log_odds(x)
     if model.breast is not None:
         for members, x in breast_rows(examples, image, films):
             breast[members] = model.breast.log_odds(x[None])[0]
-    density = np.hstack([frozen.tiles, np.zeros((m, len(CLINICAL)), np.float32)])
-    tissue, grade = (np.where(films[:, None], h.logits(density), np.nan) for h in (model.tissue, model.grade))
-    return Said(conv5, straight, kinds, odds, image, breast, tissue, grade)
+    return Said(conv5, straight, kinds, odds, image, whole, breast, tissue, grade)
 
 
 def searched_rows(examples: Examples) -> NDArray[np.bool_]:
@@ -196,13 +200,13 @@ def searched_rows(examples: Examples) -> NDArray[np.bool_]:
 
 
 def image_rows(
-    examples: Examples, odds: NDArray[np.float64], films: NDArray[np.bool_]
+    examples: Examples, odds: NDArray[np.float64], whole: NDArray[np.float64], films: NDArray[np.bool_]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """(film, inputs of its score) of the searched films that have regions."""
     rows = np.flatnonzero(searched_rows(examples) & films[examples.film])
     of_film = examples.film[rows]
     found = np.unique(of_film)
-    inputs = [outputs.image_inputs(odds[rows[of_film == one]]) for one in found]
+    inputs = [outputs.image_inputs(odds[rows[of_film == one]], float(whole[one])) for one in found]
     return found, np.array(inputs).reshape(len(found), len(outputs.IMAGE_INPUTS))
 
 
@@ -231,14 +235,13 @@ def screening_sets(examples: Examples) -> list[str]:
     ]
 
 
-def class_weights(examples: Examples, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+def class_weights(label: NDArray[np.int64], source: NDArray[np.str_]) -> NDArray[np.float64]:
     """Weights that make classes alike, and within a class sets by the root of their size; mean 1."""
-    weight = np.zeros(len(rows))
-    for label in np.unique(examples.label[rows]):
-        of_class = examples.label[rows] == label
-        _, index, sizes = np.unique(examples.set_of()[rows][of_class], return_inverse=True, return_counts=True)
+    weight = np.zeros(len(label))
+    for one in np.unique(label):
+        _, index, sizes = np.unique(source[label == one], return_inverse=True, return_counts=True)
         part = 1.0 / np.sqrt(sizes[index])
-        weight[of_class] = part / part.sum()
+        weight[label == one] = part / part.sum()
     return np.asarray(weight / weight.mean())
 
 
@@ -271,41 +274,77 @@ def _linear_inputs(frozen: Frozen, rows: NDArray[np.intp]) -> NDArray[np.float32
     return np.hstack([frozen.pooled[frozen.cases.record[rows]].astype(np.float32), frozen.cases.clinical[rows]])
 
 
-def _linear_head(examples: Examples, frozen: Frozen, rows: NDArray[np.intp]) -> Linear:
-    chosen = np.isin(examples.version_of, rows)
-    both = np.concatenate([rows, examples.version_of[chosen]])
-    versions = np.hstack(
-        [frozen.pooled[frozen.versions[chosen]].astype(np.float32), examples.clinical[examples.version_of[chosen]]]
-    )
-    x = np.concatenate([_linear_inputs(frozen, rows), versions])
-    return linear.fit_linear(
-        x, examples.label[both], class_weights(examples, both), classes=len(CLASSES), strength=LINEAR_STRENGTH
-    )
+def _linear(heads: dict[str, Linear], frozen: Frozen, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    x = _linear_inputs(frozen, rows)
+    return outputs.class_logits(heads["lesion"].logits(x), heads["pathology"].logits(x))
 
 
-def _density_heads(examples: Examples, frozen: Frozen, films: NDArray[np.bool_]) -> tuple[Linear, Linear]:
-    """Linear heads for F, G, D and for a to d on the whole breast's pooled features."""
-    out = []
-    for terms in (TISSUES, GRADES):
-        rows = np.flatnonzero(films & np.isin(examples.density, terms))
-        facts = np.zeros((len(rows), len(CLINICAL)), np.float32)
-        label = np.array([terms.index(d) for d in examples.density[rows].tolist()], np.int64)
-        if len(np.unique(label)) < 2:
-            size = frozen.tiles.shape[1] + len(CLINICAL)
-            out.append(Linear(np.zeros((size, len(terms))), np.full(len(terms), np.nan)))
+def two_sided(examples: Examples, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which rows are of a set that has benign and malignant lesions among them: what else tells the two
+    apart would be the look of a set. All rows where no set has both.
+    """
+    source, label = examples.set_of()[rows], examples.label[rows]
+    both = [s for s in np.unique(source) if {1, 2} <= set(label[source == s].tolist())]
+    return np.isin(source, both) if both else np.ones(len(rows), bool)
+
+
+def _region_heads(examples: Examples, frozen: Frozen, rows: NDArray[np.intp]) -> dict[str, Linear]:
+    """Normal or lesion, from all rows; benign or malignant, from the lesions of sets that have both."""
+    lesions = rows[examples.label[rows] > 0]
+    lesions = lesions[two_sided(examples, lesions)]
+    out = {}
+    for name, chosen, least in (("lesion", rows, 1), ("pathology", lesions, MALIGNANT)):
+        altered = np.isin(examples.version_of, chosen)
+        both = np.concatenate([chosen, examples.version_of[altered]])
+        versions = frozen.pooled[frozen.versions[altered]].astype(np.float32)
+        facts = examples.clinical[examples.version_of[altered]]
+        x = np.concatenate([_linear_inputs(frozen, chosen), np.hstack([versions, facts])])
+        label = (examples.label[both] >= least).astype(np.int64)
+        weight = class_weights(label, examples.set_of()[both])
+        out[name] = linear.fit_linear(x, label, weight, classes=2, strength=STRENGTH[name])
+    return out
+
+
+def _film_inputs(frozen: Frozen, films: NDArray[np.intp]) -> NDArray[np.float32]:
+    return np.hstack([frozen.tiles[films], np.zeros((len(films), len(CLINICAL)), np.float32)])
+
+
+def _film_heads(examples: Examples, frozen: Frozen, films: NDArray[np.bool_]) -> dict[str, Linear]:
+    """Heads on the whole breast: F, G, D; a to d; a cancer or none, in the sets that have both."""
+    label = {
+        name: np.array([terms.index(d) if d in terms else -1 for d in examples.density.tolist()], np.int64)
+        for name, terms in (("tissue", TISSUES), ("grade", GRADES))
+    }
+    ill = examples.film_label == "malignant"
+    screened = np.isin(examples.source, screening_sets(examples)) & (ill | examples.clear)
+    label["whole"] = np.where(screened, ill.astype(np.int64), -1)
+    out = {}
+    for name, known in label.items():
+        rows = np.flatnonzero(films & (known >= 0))
+        if len(np.unique(known[rows])) < 2:
             continue
-        weight = np.ones(len(rows)) / len(rows) * len(rows)
-        out.append(
-            linear.fit_linear(
-                np.hstack([frozen.tiles[rows], facts]), label, weight, classes=len(terms), strength=DENSITY_STRENGTH
-            )
+        classes = {"tissue": len(TISSUES), "grade": len(GRADES)}.get(name, 2)
+        weight = class_weights(known[rows], examples.source[rows]) if name == "whole" else np.ones(len(rows))
+        out[name] = linear.fit_linear(
+            _film_inputs(frozen, rows), known[rows], weight, classes=classes, strength=STRENGTH[name]
         )
-    return out[0], out[1]
+    return out
+
+
+def _of_films(
+    heads: dict[str, Linear], name: str, frozen: Frozen, films: NDArray[np.bool_], size: int
+) -> NDArray[np.float64]:
+    """Logits (films, size) of a head; nan for other films, and where there is no such head."""
+    out = np.full((len(films), size), np.nan)
+    rows = np.flatnonzero(films)
+    if name in heads:
+        out[rows] = heads[name].logits(_film_inputs(frozen, rows))
+    return out
 
 
 def _image_score(examples: Examples, said: Said, films: NDArray[np.bool_], variant: str) -> Score | None:
     known = films & np.isin(examples.source, screening_sets(examples)) & (examples.film_label != "")
-    of_film, x = image_rows(examples, said.odds[variant], known)
+    of_film, x = image_rows(examples, said.odds[variant], said.whole, known)
     truth = examples.film_label[of_film] == "malignant"
     if truth.all() or not truth.any():
         return None
@@ -334,8 +373,7 @@ def _with(fold: Fold, **changes: Any) -> Fold:
 def save(folder: Path, fold: Fold) -> None:
     """Keep a fold's model: arrays in ``model.npz``, scores and curve in ``model.json``."""
     arrays = {f"tail/{name}": value for name, value in fold.tail.items()}
-    for name in ("linear", "tissue", "grade"):
-        head: Linear = getattr(fold, name)
+    for name, head in fold.heads.items():
         arrays |= {f"{name}/kernel": head.kernel, f"{name}/bias": head.bias}
     np.savez(folder / "model.npz", allow_pickle=False, **arrays)
     facts = {
@@ -355,12 +393,14 @@ def load(folder: Path) -> Fold | None:
     facts = json.loads((folder / "model.json").read_text())
     with np.load(folder / "model.npz", allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
-    straight, tissue, grade = (
-        Linear(arrays[f"{name}/kernel"], arrays[f"{name}/bias"]) for name in ("linear", "tissue", "grade")
-    )
+    heads = {
+        name.removesuffix("/kernel"): Linear(value, arrays[name.removesuffix("kernel") + "bias"])
+        for name, value in arrays.items()
+        if name.endswith("/kernel") and not name.startswith("tail/")
+    }
     return Fold(
         {name.removeprefix("tail/"): value for name, value in arrays.items() if name.startswith("tail/")},
-        straight, tissue, grade, {name: Score.of(score) for name, score in facts["regions"].items()}, facts["variant"],
+        heads, {name: Score.of(score) for name, score in facts["regions"].items()}, facts["variant"],
         Score.of(facts["image"]) if facts["image"] else None,
         Score.of(facts["breast"]) if facts["breast"] else None, facts["epoch"], facts["curve"],
     )  # fmt: skip

@@ -14,8 +14,7 @@ import numpy as np
 from mammoscan import findings
 from mammoscan.audit import calibration, curves, froc, intervals
 from mammoscan.model import crossval
-from mammoscan.model.datasets.film import KINDS
-from mammoscan.model.terms import MALIGNANT, logistic, softmax
+from mammoscan.model.terms import GRADES, KINDS, MALIGNANT, TISSUES, logistic, softmax
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -309,14 +308,14 @@ def _density_figures(outcome: Outcome, *, replicates: int) -> list[Figure]:
     e, said = outcome.examples, outcome.said
     out = []
     for terms, logits, name in (
-        (crossval.TISSUES, said.tissue, "density F, G, D"),
-        (crossval.GRADES, said.grade, "density a to d"),
+        (TISSUES, said.tissue, "density F, G, D"),
+        (GRADES, said.grade, "density a to d"),
     ):
         for source in np.unique(e.source).tolist():
             rows = (e.source == source) & np.isin(e.density, terms) & np.isfinite(logits).all(axis=1)
             if rows.any():
                 truth = np.array([terms.index(d) for d in e.density[rows].tolist()], np.intp)
-                mias = source == "mias" and terms == crossval.TISSUES
+                mias = source == "mias" and terms == TISSUES
                 out.extend(agreement(
                     f"{source}: {name}", truth, logits[rows].argmax(axis=1), e.patient[rows], len(terms),
                     replicates=replicates, accuracy_bar=0.78 if mias else None, kappa_bar=0.82 if mias else None,
@@ -394,9 +393,9 @@ def operating_points(outcome: Outcome) -> dict[str, dict[str, float]]:
     """Thresholds chosen on the out-of-fold scores of the sets with cancers and normal films.
 
     sensitivity-0.90: the highest image score at or above which 0.90 of malignant films lie;
-    specificity-0.90: the lowest above which at most 0.10 of the films without a lesion lie. ``region``
-    is the same for findings: 0.90 of the malignant lesions that a candidate hits; no candidate at or
-    above it in 0.90 of the films without a lesion.
+    specificity-0.90: the lowest above which at most 0.10 of the films without a lesion lie. ``breast``:
+    the same for breasts. ``region``: 0.90 of the malignant lesions that a candidate hits; no candidate at
+    or above it in 0.90 of the films without a lesion.
     """
     e, said = outcome.examples, outcome.said
     odds = said.odds[crossval.CHOSEN]
@@ -411,14 +410,21 @@ def operating_points(outcome: Outcome) -> dict[str, dict[str, float]]:
     counted = crossval.searched_rows(e) & np.isfinite(odds)
     highest = np.array([odds[counted & (e.film == f)].max() for f in np.flatnonzero(well)])
     found = np.array(list(best.values()))
+    breasts = [m for m, _ in crossval.breast_rows(e, said.image, sets & (e.film_label != ""))]
+    by_breast = np.array([float(said.breast[m[0]]) for m in breasts])
+    cancer = np.array([bool((e.film_label[m] == "malignant").any()) for m in breasts])
+    clear = np.array([bool(e.clear[m].all()) for m in breasts])
+    names = ("threshold", "breast", "region")
+    sick = (said.image[ill], by_breast[cancer], found)
+    healthy = (said.image[well], by_breast[clear], highest)
     return {
         "sensitivity-0.90": {
-            "threshold": float(logistic(np.quantile(said.image[ill], 0.10, method="lower"))),
-            "region": float(logistic(np.quantile(found, 0.10, method="lower"))),
+            name: float(logistic(np.quantile(odds, 0.10, method="lower")))
+            for name, odds in zip(names, sick, strict=True)
         },
         "specificity-0.90": {
-            "threshold": float(logistic(np.nextafter(np.quantile(said.image[well], 0.90, method="higher"), np.inf))),
-            "region": float(logistic(np.nextafter(np.quantile(highest, 0.90, method="higher"), np.inf))),
+            name: float(logistic(np.nextafter(np.quantile(odds, 0.90, method="higher"), np.inf)))
+            for name, odds in zip(names, healthy, strict=True)
         },
     }
 

@@ -24,8 +24,7 @@ from mammoscan.domain import DensityReading, DensitySource, Laterality
 from mammoscan.errors import InputError
 from mammoscan.findings import overlap
 from mammoscan.model import augment
-from mammoscan.model.datasets.film import KINDS
-from mammoscan.model.terms import CLASSES, clinical_inputs
+from mammoscan.model.terms import CLASSES, KINDS, clinical_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,12 +33,14 @@ if TYPE_CHECKING:
 
     from mammoscan.domain import Prepared, Region
     from mammoscan.model.datasets.film import Box, Film
+    from mammoscan.segment.ranking import Trees
 
 log = logging.getLogger(__name__)
 
 UNKNOWN_DENSITY = DensityReading(_Density.UNKNOWN, DensitySource.NONE, Laterality.UNKNOWN)
 # Regions of a film that are classified: all, but fewer where a set has many films. Those that hit a lesion always are.
-CLASSIFIED = {"cbis-mass": 2, "cbis-ddsm": 2, "cesm": 5, "rsna": 6}
+# Sets with normal films have at least those by which an image is judged (``outputs.JUDGED``).
+CLASSIFIED = {"cbis-mass": 3, "cbis-ddsm": 3, "cesm": 6, "rsna": 10}
 ALTERED = 2  # of a film's normal regions, so many of the most salient get altered versions
 RANDOM = 2  # random places in a film without lesions, for comparison with earlier work; not in screening sets
 FREE = 0.05  # a region that covers no lesion by more than this is a normal example
@@ -147,21 +148,30 @@ def make(
     searched: int,
     seed: int,
     jobs: int,
+    rankings: Sequence[Trees],
+    fold: Sequence[int],
 ) -> Examples:
     """Examples of all films, in their order; a film in which no breast is found gives no rows.
 
     Blocks of films are kept in ``folder`` and read back when the same command runs again. Candidate
-    regions are sought in at most ``searched`` films of a set, whole patients drawn by ``seed``.
+    regions are sought in at most ``searched`` films of a set, whole patients drawn by ``seed``. rankings:
+    of candidates, by fold; fold: of every film.
     """
     settings = (side, context, regions, versions, seed)
     search = _searched(films, searched, seed)
-    place = folder / f"examples-{_digest(films, (*settings, searched))}"
+    values = [hashlib.sha256(t.value.tobytes()).hexdigest() for t in rankings]
+    place = folder / f"examples-{_digest(films, (*settings, searched, *values, *fold))}"
     place.mkdir(parents=True, exist_ok=True)
     blocks = [films[i : i + BLOCK] for i in range(0, len(films), BLOCK)]
     paths = [place / f"{number:05d}.npz" for number in range(len(blocks))]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     work = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(
-        joblib.delayed(_block)(blocks[i], [f in search for f in range(i * BLOCK, (i + 1) * BLOCK)], paths[i], settings)
+        joblib.delayed(_block)(
+            blocks[i],
+            [rankings[fold[f]] if f in search else None for f in range(i * BLOCK, min((i + 1) * BLOCK, len(films)))],
+            paths[i],
+            settings,
+        )
         for i in missing
     )
     for done, _ in enumerate(work, 1):
@@ -208,13 +218,13 @@ def _digest(films: Sequence[Film], settings: tuple[object, ...]) -> str:
 
 
 def _block(
-    films: Sequence[Film], search: Sequence[bool], path: Path, settings: tuple[int, float, int, int, int]
+    films: Sequence[Film], search: Sequence[Trees | None], path: Path, settings: tuple[int, float, int, int, int]
 ) -> None:
     cv2.setNumThreads(1)
     side, _, _, _, _ = settings
     tables: dict[str, list[Any]] = {name: [] for name in Examples.__slots__}
-    for film, wanted in zip(films, search, strict=False):
-        _add_film(tables, film, settings, search=wanted)
+    for film, trees in zip(films, search, strict=True):
+        _add_film(tables, film, settings, trees)
     shapes = {"crops": (0, side, side), "versions": (0, side, side), "tiles": (0, 2, side, side), "box": (0, 4),
               "lesion_box": (0, 4), "centre": (0, 2), "features": (0, len(features.REGION_FEATURES)),
               "clinical": (0, 8)}  # fmt: skip
@@ -231,8 +241,9 @@ def _block(
 
 
 def _add_film(
-    tables: dict[str, list[Any]], film: Film, settings: tuple[int, float, int, int, int], *, search: bool
+    tables: dict[str, list[Any]], film: Film, settings: tuple[int, float, int, int, int], trees: Trees | None
 ) -> None:
+    """Append a film. trees: the ranking of its candidates; None: none are sought."""
     side, context, most, versions, seed = settings
     try:
         prepared = preprocess.prepare(film.image())
@@ -245,7 +256,7 @@ def _add_film(
     _append(tables, _FILMS, (
         film.source, film.name, film.patient, film.label, film.density, header.laterality.value, header.view.value,
         np.nan if header.age is None else header.age.years, film.rows[0].get("machine", "") if film.rows else "",
-        features.image_features(prepared).percent_density, film.is_normal(), search, crops.whole_tiles(prepared, side=side),
+        features.image_features(prepared).percent_density, film.is_normal(), trees is not None, crops.whole_tiles(prepared, side=side),
         header.rows,
     ))  # fmt: skip
     for index, lesion in enumerate(lesions):
@@ -265,7 +276,7 @@ def _add_film(
             classified, values, clinical, crops.crop(prepared, box, side=side, context=context) if classified else empty,
         ))  # fmt: skip
         # Altered versions of whatever training draws: as many of a class's rows as of the others'.
-        if classified and kind != "random" and (label > 0 or (label == 0 and rank < ALTERED)):
+        if classified and (label > 0 or (label == 0 and rank < ALTERED)):
             for _ in range(versions if region is None else versions // 4):
                 tables["version_of"].append(len(tables["label"]) - 1)
                 tables["versions"].append(augment.version(prepared, box, side=side, context=context, rng=rng))
@@ -277,9 +288,9 @@ def _add_film(
     if film.is_normal() and film.source != "rsna":
         for box in _random_places(prepared, RANDOM, rng):
             add(None, box, "random", 0, -1, -1, nothing)
-    if not search:
+    if trees is None:
         return
-    segmented = segment.segment(prepared, max_regions=most)
+    segmented = segment.segment(prepared, max_regions=most, trees=trees)
     measured = features.region_features(segmented)
     for rank, region in enumerate(segmented.regions):
         hit = next((i for i, lesion in enumerate(lesions) if marks(region.box, region.centre, lesion.box)), -1)

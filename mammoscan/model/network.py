@@ -69,7 +69,7 @@ def frozen(side: int, weights: Mapping[str, NDArray[Any]]) -> Any:
     import keras
     import tensorflow as tf
 
-    model = resnet50(side, 1, 1, conv5=False, heads={"linear_logits": 1})
+    model = resnet50(side, 1, 1, conv5=False, heads={"lesion_logits": 2})
     set_weights(model, weights, partly=True)
     whole = keras.Model(model.inputs[0], [model.get_layer(FROZEN_END).output, model.get_layer("pooled").output])
     return tf.function(lambda x: whole(x, training=False), reduce_retracing=True)
@@ -152,7 +152,10 @@ def evidence_kernel(arrays: Mapping[str, NDArray[Any]], *, conv5: bool) -> NDArr
     if conv5:
         kernel = np.asarray(arrays["logits/0"], np.float32)
         return kernel[: 4 * CONV5_WIDTH]
-    kernel = np.asarray(arrays["linear_logits/0"], np.float32)
+    lesion, pathology = (np.asarray(arrays[f"{n}_logits/0"], np.float32) for n in ("lesion", "pathology"))
+    # More of a lesion, and that worse: the sum of both heads' log odds stands for the malignant logit.
+    found = (lesion[:, 1] - lesion[:, 0])[:, None] * (-1, 1, 1)
+    kernel = np.asarray(found + (pathology[:, 1] - pathology[:, 0])[:, None] * (0, -1, 1), np.float32)
     begin = 2 * 512
     return np.asarray(kernel[begin : begin + CHANNELS] + kernel[begin + CHANNELS : begin + 2 * CHANNELS])
 

@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Of each head the log odds of malignant against the rest, and of any lesion against normal tissue.
-NETWORK_INPUTS = ("conv5_malignant", "conv5_lesion", "linear_malignant", "linear_lesion")
+# Of each part of the network the log odds of malignant against the rest, of any lesion against normal
+# tissue, and of malignant against benign.
+_SAID = ("malignant", "lesion", "pathology")
+CONV5_INPUTS = tuple(f"conv5_{name}" for name in _SAID)
+LINEAR_INPUTS = tuple(f"linear_{name}" for name in _SAID)
+NETWORK_INPUTS = (*CONV5_INPUTS, *LINEAR_INPUTS)
 REGION_INPUTS = (*NETWORK_INPUTS, *REGION_FEATURES)
-IMAGE_INPUTS = ("highest", "mean_of_three_highest", "mean")
+IMAGE_INPUTS = ("highest", "mean_of_three_highest", "mean", "whole")
+# An image is judged by so many of its regions, the most salient, in training as in use.
+JUDGED = 10
 BREAST_INPUTS = ("highest", "mean", "age_decades")
 
 
@@ -31,17 +37,31 @@ def region_inputs(
     columns = []
     for logits in (conv5, linear):
         p = softmax(logits) if len(logits) else np.zeros((0, 3))
-        columns += [log_odds(p[:, MALIGNANT]), -log_odds(p[:, 0])]
+        columns += [log_odds(p[:, MALIGNANT]), -log_odds(p[:, 0]), logits[:, MALIGNANT] - logits[:, MALIGNANT - 1]]
     return np.asarray(np.column_stack([*columns, features]), np.float64)
 
 
-def image_inputs(odds: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Inputs (len(IMAGE_INPUTS),) of an image's score from its regions' log odds (n >= 1,)."""
-    falling = np.sort(np.asarray(odds, np.float64))[::-1]
-    return np.array([falling[0], falling[:3].mean(), falling.mean()])
+def class_logits(lesion: NDArray[np.floating], pathology: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Class logits (n, 3) from two heads of two classes each: normal or lesion, benign or malignant.
+
+    They are apart because sets without benign cases teach the first alone: in a head of three classes
+    the look of such a set would count as malignant.
+    """
+    found, worse = (np.asarray(h[:, 1] - h[:, 0], np.float64) for h in (lesion, pathology))
+    return np.column_stack([np.zeros(len(found)), found - np.logaddexp(0, worse), found - np.logaddexp(0, -worse)])
 
 
-def breast_inputs(odds: Sequence[float], age: float | None) -> NDArray[np.float64]:
+def image_inputs(odds: NDArray[np.floating], whole: float) -> NDArray[np.float64]:
+    """Inputs (len(IMAGE_INPUTS),) of an image's score.
+
+    odds: its regions' log odds (n >= 1,), most salient first. whole: log odds of the whole breast; nan
+    where the network has no such head.
+    """
+    falling = np.sort(np.asarray(odds, np.float64)[:JUDGED])[::-1]
+    return np.array([falling[0], falling[:3].mean(), falling.mean(), whole])
+
+
+def breast_inputs(odds: Sequence[float] | NDArray[np.floating], age: float | None) -> NDArray[np.float64]:
     """Inputs (len(BREAST_INPUTS),) of a breast's score from its images' log odds and the age in years."""
     values = np.asarray(odds, np.float64)
     return np.array([values.max(), values.mean(), np.nan if age is None else (age - 55.0) / 10.0])

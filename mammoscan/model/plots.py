@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from mammoscan.audit import calibration, curves, froc, intervals
 from mammoscan.audit.metrics import confusion_matrix
 from mammoscan.model import crossval, evaluate, outputs
-from mammoscan.model.datasets.film import KINDS
-from mammoscan.model.terms import CLASSES, MALIGNANT, logistic
+from mammoscan.model.terms import CLASSES, KINDS, MALIGNANT, logistic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,8 +18,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from mammoscan.model import network
-from mammoscan.model.datasets.film import KINDS
-from mammoscan.model.terms import CLASSES, CLINICAL, MALIGNANT, MAY_BE_MISSING, softmax
+from mammoscan.model.terms import CLASSES, CLINICAL, KINDS, MALIGNANT, MAY_BE_MISSING, softmax
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +51,8 @@ class Cases:
 
     maps: all records, float16 (records, h, w, 1024). record: intp (n,), the row's own crop. versions:
     by row, the records of its altered crops. label: index in CLASSES. lesion_kind: index in KINDS or -1.
-    clinical: float32 (n, len(CLINICAL)). source: set of the row.
+    clinical: float32 (n, len(CLINICAL)). source: set of the row. graded: whether a lesion of it teaches
+    benign against malignant; else only that it is one, since its set has no benign cases.
     """
 
     maps: NDArray[np.float16]
@@ -63,6 +63,7 @@ class Cases:
     clinical: NDArray[np.float32]
     source: NDArray[np.str_]
     true_box: NDArray[np.bool_]
+    graded: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +166,17 @@ class _Run:
         self._optimizer.build(model.trainable_variables)
         self._weights = list(model.weights)
         self._mean = [tf.Variable(w.numpy(), trainable=False) for w in self._weights]
-        smooth = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=SMOOTHING)
+        smooth = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=SMOOTHING, reduction="none")
         each = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none")
 
         @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-        def step(x: Any, facts: Any, y: Any, kinds: Any) -> tuple[Any, Any]:
+        def step(x: Any, facts: Any, y: Any, kinds: Any, graded: Any) -> tuple[Any, Any]:
             known = tf.cast(kinds >= 0, tf.float32)
             with tf.GradientTape() as tape:
                 out = model([tf.cast(x, tf.float32), facts], training=True)
-                loss = smooth(tf.one_hot(y, len(CLASSES)), out["logits"])
+                logits = out["logits"]
+                lesion = tf.reduce_logsumexp(logits, axis=1) - tf.reduce_logsumexp(logits[:, 1:], axis=1)
+                loss = tf.reduce_mean(tf.where(graded, smooth(tf.one_hot(y, len(CLASSES)), logits), lesion))
                 of_kind = each(tf.maximum(kinds, 0), out["kind_logits"]) * known
                 loss += KIND_WEIGHT * tf.reduce_sum(of_kind) / (tf.reduce_sum(known) + 1.0)
             gradients = tape.gradient(loss, model.trainable_variables)
@@ -202,7 +205,8 @@ class _Run:
                     records[at] = rng.choice(versions)
             facts = cases.clinical[rows].copy()
             facts[np.ix_(rng.random(len(rows)) < BLANKED, np.array(MAY_BE_MISSING))] = 0.0
-            results.append(self._step(cases.maps[records], facts, cases.label[rows], cases.lesion_kind[rows]))
+            results.append(self._step(cases.maps[records], facts, cases.label[rows], cases.lesion_kind[rows],
+                                      cases.graded[rows]))  # fmt: skip
         loss, error = np.mean(np.array([[float(a), float(b)] for a, b in results]), axis=0)
         return float(loss), float(error)
 

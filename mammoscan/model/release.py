@@ -14,10 +14,10 @@ import numpy as np
 from mammoscan import __version__
 from mammoscan.config import AnalysisConfig
 from mammoscan.errors import ModelError
-from mammoscan.model import bundle, card, crossval, evaluate, train
+from mammoscan.model import bundle, card, crossval, evaluate, rank, train
 from mammoscan.model.bundle import DESCRIPTION, FORMAT
-from mammoscan.model.datasets.film import KINDS
-from mammoscan.model.terms import CLASSES, CLINICAL, logistic
+from mammoscan.model.terms import CLASSES, CLINICAL, GRADES, KINDS, TISSUES, logistic
+from mammoscan.segment.ranking import FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from mammoscan.model.evaluate import Figure
     from mammoscan.model.train import Outcome, TrainConfig
+    from mammoscan.segment.ranking import Trees
 
 AGREES = 1e-2  # largest difference of a score that half precision may make
 CHECKED = 128  # crops on which that is tested
@@ -67,9 +68,10 @@ def report(outcome: Outcome, small_cnn: list[Figure], *, replicates: int) -> Rep
 
 
 def write(
-    out: Path, outcome: Outcome, found: Report, start: dict[str, NDArray[Any]], config: TrainConfig, command: str
-) -> None:
-    """Write the bundle and everything beside it into ``out``.
+    out: Path, outcome: Outcome, found: Report, start: dict[str, NDArray[Any]], ranking: Trees, config: TrainConfig,
+    command: str,
+) -> None:  # fmt: skip
+    """Write the bundle and everything beside it into ``out``. ranking: of candidates, fitted on all patients.
 
     Raises
     ------
@@ -79,6 +81,7 @@ def write(
     partial = out / "weights.partial.npz"
     np.savez(partial, allow_pickle=False, **train.shipped_arrays(start, outcome.final))
     partial.rename(out / "weights.npz")
+    rank.save(ranking, out / FILE)
     facts = description(out, outcome, found, config, command)
     text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     (out / DESCRIPTION).write_text(text, encoding="utf-8")
@@ -131,6 +134,7 @@ def description(out: Path, outcome: Outcome, found: Report, config: TrainConfig,
             "file": "weights.npz", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content),
             "dtype": "float16 (vectors float32)",
         },
+        "ranking": {"file": FILE, "sha256": hashlib.sha256((out / FILE).read_bytes()).hexdigest()},
         "classes": list(CLASSES),
         "clinical_inputs": list(CLINICAL),
         "crop": {"side": analysis.crop_side, "context": analysis.crop_context},
@@ -179,7 +183,7 @@ def predictions(path: Path, outcome: Outcome) -> None:
         for film in range(len(e.source)):
             estimates = [
                 terms[int(logits[film].argmax())] if np.isfinite(logits[film]).all() else ""
-                for terms, logits in ((crossval.TISSUES, said.tissue), (crossval.GRADES, said.grade))
+                for terms, logits in ((TISSUES, said.tissue), (GRADES, said.grade))
             ]
             image = said.image[film]
             table.writerow((e.source[film], e.name[film], e.patient[film], outcome.fold[film], "image", "", "", "", "",

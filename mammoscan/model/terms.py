@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 CLASSES = ("normal", "benign", "malignant")
 MALIGNANT = CLASSES.index("malignant")
+KINDS = ("mass", "calcification", "architectural distortion", "asymmetry")  # of lesions
+TISSUES = ("F", "G", "D")  # mini-MIAS: fatty, fatty-glandular, dense-glandular
+GRADES = ("a", "b", "c", "d")  # BI-RADS 5th edition
 # Each input is followed or replaced by a state of its own for "missing". A bundle names those that it takes.
 CLINICAL = (
     "age_known", "age_decades", "density_known", "density_level", "view_cc", "view_oblique_or_lateral",

@@ -17,14 +17,14 @@ import numpy as np
 
 from mammoscan.config import AnalysisConfig
 from mammoscan.errors import LabelError
-from mammoscan.model import crossval, network, split
+from mammoscan.model import crossval, network, rank, split
 from mammoscan.model import examples as made
 from mammoscan.model.maps import MapStore
 from mammoscan.model.region import TailConfig
 from mammoscan.model.terms import CLASSES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -33,14 +33,15 @@ if TYPE_CHECKING:
     from mammoscan.model.datasets.film import Film
     from mammoscan.model.examples import Examples
     from mammoscan.model.scores import Linear
+    from mammoscan.segment.ranking import Trees
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """How to train. searched: films a set in which candidate regions are sought; versions: altered
-    crops of a true box.
+    """How to train. searched: films a set in which candidate regions are sought; ranked: films a set on
+    which their ranking is fitted; versions: altered crops of a true box.
     """
 
     seed: int = 1
@@ -51,6 +52,7 @@ class TrainConfig:
     rate: float = 5e-4
     versions: int = 4
     searched: int = 400
+    ranked: int = 420
     jobs: int = 2
     replicates: int = 2000
 
@@ -75,16 +77,20 @@ class Outcome:
     own: Said
 
 
-def cut(films: Sequence[Film], out: Path, config: TrainConfig) -> Examples:
-    """Crops of all films."""
+def cut(films: Sequence[Film], out: Path, config: TrainConfig) -> tuple[Examples, Trees]:
+    """Crops of all films, each film's candidates ranked by trees that never saw its patient; the ranking of all."""
     analysis = AnalysisConfig()
+    of_patient = folds_of(films, out, config)
+    fold = [of_patient[film.patient] for film in films]
+    by_fold, ranking = rank.cross_fitted(films, fold, out, seed=config.seed, most=config.ranked, jobs=config.jobs)
     examples = made.make(
         films, out, side=analysis.crop_side, context=analysis.crop_context, regions=analysis.max_regions,
-        versions=config.versions, searched=config.searched, seed=config.seed, jobs=config.jobs,
+        versions=config.versions, searched=config.searched, seed=config.seed, jobs=config.jobs, rankings=by_fold,
+        fold=fold,
     )  # fmt: skip
     log.info("films %d, rows %d, classified %d, altered %d", len(examples.source), len(examples.label),
              int(examples.classified.sum()), len(examples.versions))  # fmt: skip
-    return examples
+    return examples, ranking
 
 
 def freeze(examples: Examples, start: dict[str, NDArray[Any]], out: Path) -> Frozen:
@@ -92,21 +98,29 @@ def freeze(examples: Examples, start: dict[str, NDArray[Any]], out: Path) -> Fro
     return crossval.freeze(examples, MapStore(out, start, AnalysisConfig().crop_side))
 
 
-def folds_of(examples: Examples, out: Path, config: TrainConfig) -> NDArray[np.int64]:
-    """Fold of every film, by patient, written to ``splits.csv``."""
-    strata = split.strata(examples.patient, examples.source, examples.film_label, examples.density)
+def folds_of(films: Sequence[Film], out: Path, config: TrainConfig) -> dict[str, int]:
+    """Fold of every patient, written to ``splits.csv``."""
+    patient, source, label, density = (
+        np.array([getattr(film, name) for film in films], str) for name in ("patient", "source", "label", "density")
+    )
+    strata = split.strata(patient, source, label, density)
     of_patient = split.folds(strata, count=config.folds, seed=config.seed)
     split.write(out / "splits.csv", strata, of_patient)
+    return of_patient
+
+
+def fold_of_films(examples: Examples, of_patient: Mapping[str, int]) -> NDArray[np.int64]:
+    """Fold of every film of the examples."""
     fold = np.array([of_patient[p] for p in examples.patient.tolist()], np.int64)
     split.check_no_leak(examples.patient, fold)
     return fold
 
 
 def cross_validate(
-    examples: Examples, frozen: Frozen, out: Path, config: TrainConfig, note: Callable[[str], None] = log.info
-) -> Outcome:
+    examples: Examples, frozen: Frozen, fold: NDArray[np.int64], out: Path, config: TrainConfig,
+    note: Callable[[str], None] = log.info,
+) -> Outcome:  # fmt: skip
     """Fit every fold and the shipped model; folds that are done are read back."""
-    fold = folds_of(examples, out, config)
     check_classes(examples, fold)
     models, said = [], []
     place = out / f"folds-{_digest(examples, config)}"
@@ -161,7 +175,7 @@ def merged(parts: Sequence[Said]) -> Said:
 
 def heads(final: Fold) -> dict[str, Linear]:
     """The linear heads by layer name; those for which the data held no labels are left out."""
-    found = {"linear_logits": final.linear, "tissue_logits": final.tissue, "grade_logits": final.grade}
+    found = {f"{name}_logits": head for name, head in final.heads.items()}
     return {name: head for name, head in found.items() if np.isfinite(head.bias).all()}
 
 

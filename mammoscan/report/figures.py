@@ -88,7 +88,7 @@ def overlay_picture(prediction: Prediction, context: ReportContext, *, side: int
     for_whom = " ".join(v.value for v in (prediction.header.laterality, prediction.header.view) if v.value != "unknown")
     scores = "; ".join(f"{f.number}: {f.scores.malignancy:.2f}" for f in shown) or "none"
     words = (
-        f"mammoscan {for_whom}: findings at or above the operating point {context.threshold:.3f}: {scores}. "
+        f"mammoscan {for_whom}: findings at or above the operating point {context.finding_threshold:.3f}: {scores}. "
         f"Not for reading. {NOTICE}"
     )
     return np.vstack([picture, _band(words, picture.shape[1])])

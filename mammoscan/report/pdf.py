@@ -208,7 +208,13 @@ def _result(result: StudyResult, context: ReportContext) -> list[Flowable]:
     if result.malignancy is None:
         return [Paragraph("<b>No image of this study could be analysed: nothing is said about it.</b>", BODY)]
     rows = [
-        ("", "images", "density", "malignancy score (0 to 1)", f"against the operating point {context.threshold:.3f}")
+        (
+            "",
+            "images",
+            "density",
+            "malignancy score (0 to 1)",
+            f"against the operating point {context.breast_threshold:.3f}",
+        )
     ]
     for breast in result.breasts:
         side = SIDES[breast.laterality]
@@ -242,7 +248,7 @@ def _result(result: StudyResult, context: ReportContext) -> list[Flowable]:
 
 
 def _against(score: float, context: ReportContext) -> str:
-    return "<b>at or above</b>" if score >= context.threshold else "below"
+    return "<b>at or above</b>" if score >= context.breast_threshold else "below"
 
 
 def _operating_point(context: ReportContext) -> str:
@@ -250,11 +256,15 @@ def _operating_point(context: ReportContext) -> str:
     name = context.threshold_name
     kind, _, value = name.rpartition("-")
     if kind == "sensitivity":
-        origin = f"was set to find {float(value):.0%} of the malignant regions of the model's own validation data"
+        origin = f"was set to find {float(value):.0%} of the breasts with cancer in the model's own cross-validation"
+    elif kind == "specificity":
+        origin = (
+            f"was set to pass {float(value):.0%} of the breasts without a lesion in the model's own cross-validation"
+        )
     else:
         origin = "was chosen by whoever ran the analysis" if name.startswith("threshold ") else "comes with the model"
     return (
-        f"The operating point {context.threshold:.3f} ({marked_up(name)}) {origin}; how it does on other "
+        f"The operating point {context.breast_threshold:.3f} ({marked_up(name)}) {origin}; how it does on other "
         "archives must be measured there. The score is no probability of cancer for this patient, and a score below "
         "the operating point excludes nothing."
     )
@@ -276,7 +286,9 @@ def _densities(result: StudyResult, side: Laterality) -> str:
 
 
 def _images_table(result: StudyResult, context: ReportContext) -> Flowable:
-    rows = [("image", "file", "density (source)", "score", f"findings (operating point {context.threshold:.3f})")]
+    rows = [
+        ("image", "file", "density (source)", "score", f"findings (operating point {context.finding_threshold:.3f})")
+    ]
     for p in result.images:
         above = sum(f.above_threshold for f in p.findings)
         rows.append(

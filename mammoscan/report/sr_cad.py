@@ -165,7 +165,7 @@ def _sentence(result: StudyResult, context: ReportContext) -> str:
         return f"No image could be analysed. {NOTICE}"
     return (
         f"Highest malignancy score {result.malignancy:.3f} (0 to 1), operating point {context.threshold_name} "
-        f"at {context.threshold:.3f}. {NOTICE}"
+        f"at {context.breast_threshold:.3f}. {NOTICE}"
     )
 
 

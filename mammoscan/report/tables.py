@@ -65,6 +65,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("sex", "", "F, M, O or unknown"),
         ("density", "", "breast composition a to d, or unknown"),
         ("density_source", "", "user-table, structured-report, private-attribute, pixel-estimate or none"),
+        ("tissue_estimate", "", "estimate in mini-MIAS's terms: F, G or D; empty where the model makes none"),
         ("percent_density", "%", "dense tissue in the breast, estimated from the pixels"),
         ("breast_area_mm2", "mm²", "area without muscle and labels; empty where the spacing is unknown"),
         ("manufacturer", "", "Manufacturer (0008,0070), or unknown"),
@@ -78,7 +79,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("normal", "0 to 1", "probability of the image's most suspicious region"),
         ("benign", "0 to 1", "probability of the image's most suspicious region"),
         ("malignant", "0 to 1", "probability of the image's most suspicious region"),
-        ("malignancy", "0 to 1", "calibrated malignancy score of the image: its highest region's"),
+        ("malignancy", "0 to 1", "calibrated malignancy score of the image, from its regions and the whole breast"),
         ("above_threshold", "", "yes where the malignancy score reaches the operating point"),
         ("threshold", "0 to 1", "operating point"),
         ("candidates", "count", "regions that were classified"),
@@ -94,6 +95,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("tracking_id", "", "Tracking Identifier, the same in the reports"),
         ("tracking_uid", "", "Tracking Unique Identifier, the same in the reports"),
         ("kind", "", "mass-like or calcification-cluster"),
+        ("lesion_kind_estimate", "", "what it is if it is a lesion; empty where the model makes no estimate"),
         ("centre_x", "px", "column of the centre in the source image"),
         ("centre_y", "px", "row of the centre in the source image"),
         ("box_x0", "px", "left of the box in the source image"),
@@ -117,9 +119,9 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("images_analysed", "count", ""),
         ("images_failed", "count", ""),
         ("files_skipped", "count", ""),
-        ("malignancy", "0 to 1", "highest image score; empty where no image could be analysed"),
-        ("malignancy_left", "0 to 1", "highest image score of the left breast; empty without image"),
-        ("malignancy_right", "0 to 1", "highest image score of the right breast; empty without image"),
+        ("malignancy", "0 to 1", "score of the worse breast; empty where no image could be analysed"),
+        ("malignancy_left", "0 to 1", "calibrated malignancy score of the left breast; empty without image"),
+        ("malignancy_right", "0 to 1", "calibrated malignancy score of the right breast; empty without image"),
         ("above_threshold", "", "yes where the score reaches the operating point"),
         ("threshold", "0 to 1", "operating point"),
         ("operating_point", "", "its name"),
@@ -170,6 +172,7 @@ def _image_row(p: Prediction, context: ReportContext) -> list[str]:
         h.patient.sex.value,
         p.density.density.value,
         p.density.source.value,
+        p.tissue,
         number(p.image_features.percent_density, 4),
         number(p.image_features.breast_area_mm2, 6),
         h.manufacturer or "unknown",
@@ -205,6 +208,7 @@ def _finding_row(p: Prediction, f: Finding) -> list[str]:
         f.tracking_id,
         f.tracking_uid,
         region.kind.value,
+        f.lesion_kind,
         *(f"{v:.2f}" for v in (*region.centre, *region.box)),
         ";".join(f"{x:.2f} {y:.2f}" for x, y in region.contour),
         number(region.area_px, 6),
@@ -232,8 +236,8 @@ def _study_row(r: StudyResult, context: ReportContext, folder: str) -> list[str]
         number(r.malignancy),
         number(sides.get(Laterality.LEFT)),
         number(sides.get(Laterality.RIGHT)),
-        _yes_no(None if r.malignancy is None else r.malignancy >= context.threshold),
-        number(context.threshold),
+        _yes_no(None if r.malignancy is None else r.malignancy >= context.breast_threshold),
+        number(context.breast_threshold),
         context.threshold_name,
         str(above),
         str(sum(len(p.findings) for p in r.images) - above),
@@ -292,9 +296,16 @@ def write_csv(rows: Sequence[Sequence[str]], columns: Sequence[Column]) -> bytes
 
 
 def run_json(
-    config: RunConfig, context: ReportContext, summary: RunSummary, operating_points: Mapping[str, float]
+    config: RunConfig,
+    context: ReportContext,
+    summary: RunSummary,
+    operating_points: Mapping[str, float],
+    breast_operating_points: Mapping[str, float],
 ) -> bytes:
-    """What made the results: versions, configuration, model, counts, seconds by stage."""
+    """What made the results: versions, configuration, model, counts, seconds by stage.
+
+    The operating points are on an image's score and on a breast's.
+    """
     content: dict[str, Any] = {
         "notice": NOTICE,
         "created": "".join(context.created),
@@ -304,8 +315,11 @@ def run_json(
         "model": dataclasses.asdict(context.model),
         "archive": str(config.archive.resolve()),
         "threshold": context.threshold,
+        "breast_threshold": context.breast_threshold,
+        "finding_threshold": context.finding_threshold,
         "threshold_name": context.threshold_name,
         "operating_points": dict(operating_points),
+        "breast_operating_points": dict(breast_operating_points),
         "counts": {
             name: getattr(summary, name)
             for name in ("files", "analysed", "unchanged", "skipped", "failed", "studies", "findings")

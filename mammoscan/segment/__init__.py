@@ -26,18 +26,19 @@ if TYPE_CHECKING:
     from mammoscan.domain import Prepared
     from mammoscan.segment.field import Field
     from mammoscan.segment.proposal import Proposal
+    from mammoscan.segment.ranking import Trees
 
 SHARED = 0.1  # intersection over union above which the less salient of two regions is dropped
 # Clusters are ranked among themselves, by spots; they take every third place, as long as there are any.
 TURN = 3
 
 
-def segment(prepared: Prepared, *, max_regions: int) -> Segmented:
+def segment(prepared: Prepared, *, max_regions: int, trees: Trees | None = None) -> Segmented:
     """Candidate regions of a prepared image, most salient first, at most ``max_regions``.
 
     Contours, boxes and centres are in source image pixels; areas in mm² where the header has the
     pixel spacing. Every third region is a cluster of spots, as long as there are any; it takes over
-    the saliency of the region before it.
+    the saliency of the region before it. trees: the ranking, else the one that mammoscan ships.
     """
     field = search_field(prepared)
     seeds = cv2.resize(
@@ -49,7 +50,7 @@ def segment(prepared: Prepared, *, max_regions: int) -> Segmented:
     if field.breast.any():
         proposals = propose(field)
         shared = measure.overlaps(field, proposals)
-        saliency = ranking.frozen().score(measure.measures(field, proposals, shared))
+        saliency = (trees or ranking.frozen()).score(measure.measures(field, proposals, shared))
         masses = [(proposals[k], float(saliency[k])) for k in select(saliency, shared, most=max_regions)]
         found = in_turn(masses, spots.clusters(prepared, field))[:max_regions]
     return Segmented(

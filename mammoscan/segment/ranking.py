@@ -5,6 +5,7 @@ Nothing here is set by hand: ``python -m tests.real.fit_ranking`` writes the arr
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -13,6 +14,8 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 FILE = "ranking.npz"
@@ -50,6 +53,22 @@ def frozen() -> Trees:
     """The trees that mammoscan ships, in ``models/``."""
     with files("mammoscan.models").joinpath(FILE).open("rb") as stream:
         return load(stream)
+
+
+@cache
+def at(path: Path) -> Trees:
+    """The trees of another model; read once in a process.
+
+    Raises
+    ------
+    ValueError
+        When the file does not hold such trees.
+    """
+    try:
+        with path.open("rb") as stream:
+            return load(stream)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"not a ranking: {error}") from error
 
 
 def load(stream: IO[bytes]) -> Trees:

@@ -82,7 +82,7 @@ def test_scores_do_not_depend_on_batch_size_or_order(classifier):
 def test_no_crops_give_no_scores_and_an_image_without_regions_scores_nothing(classifier):
     outputs = classifier.predict(np.empty((0, 160, 160), np.uint8), np.empty((0, len(CLINICAL)), np.float32))
     assert len(outputs.malignancy) == 0
-    scores = image_scores(outputs, None)
+    scores = image_scores(outputs, 0.0, None)
     assert (scores.normal, scores.malignancy) == (1.0, 0.0)
 
 
@@ -92,7 +92,7 @@ def test_grad_cam_is_the_gradient_weighted_sum_of_the_maps():
 
     maps = np.zeros((1, 2, 2, 2), np.float32)
     maps[0, 0, 0, 0], maps[0, 1, 1, 0], maps[0, 1, 1, 1] = 2.0, 2.0, 1.0
-    heat = grad_cam(Head(), RegionOutputs(np.zeros((1, 3)), np.zeros(1), maps))
+    heat = grad_cam(Head(), RegionOutputs(np.zeros((1, 3)), np.zeros(1), maps, np.array([""])))
     assert np.allclose(heat[0], [[1.0, 0.0], [0.0, 0.5]])
 
 

@@ -21,7 +21,7 @@ def cases():
         maps=found, record=np.arange(n), versions={i: np.array([n + i]) for i in range(0, n, 2)},
         label=label, lesion_kind=np.where(label > 0, label - 1, -1),
         clinical=RNG.normal(size=(n, len(CLINICAL))).astype(np.float32),
-        source=np.array(["a", "b"] * (n // 2)), true_box=label > 0,
+        source=np.array(["a", "b"] * (n // 2)), true_box=label > 0, graded=np.arange(n) % 6 != 5,
     )  # fmt: skip
 
 
@@ -51,7 +51,8 @@ def test_every_class_is_drawn_alike_and_small_sets_are_not_drowned():
     label = np.array([0] * 90 + [1] * 9 + [2] * 9)
     source = np.array(["big"] * 81 + ["small"] * 9 + ["big"] * 18)
     cases = Cases(np.zeros((1, 2, 2, 1024), np.float16), np.zeros(108, np.intp), {}, label, label - 1,
-                  np.zeros((108, len(CLINICAL)), np.float32), source, label > 0)  # fmt: skip
+                  np.zeros((108, len(CLINICAL)), np.float32), source, label > 0,
+                  np.ones(108, bool))  # fmt: skip
     drawn = region.balanced(cases, np.arange(108), np.random.default_rng(0), 3000)
     assert (np.abs(np.bincount(label[drawn]) / 3000 - 1 / 3) < 0.01).all()
     normal = drawn[label[drawn] == 0]

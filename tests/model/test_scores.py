@@ -53,15 +53,27 @@ def test_weights_make_groups_alike():
 
 def test_inputs_of_regions_images_and_breasts():
     conv5, straight = np.full((2, 3), np.nan), np.array([[0.0, 0.0, 2.0], [3.0, 0.0, 0.0]])
-    inputs = outputs.region_inputs(conv5, straight, np.zeros((2, len(outputs.REGION_INPUTS) - 4)))
-    assert np.isnan(inputs[:, :2]).all()
+    inputs = outputs.region_inputs(conv5, straight, np.zeros((2, len(outputs.REGION_INPUTS) - 6)))
+    assert np.isnan(inputs[:, :3]).all()
     p = softmax(straight)
-    assert inputs[:, 2] == pytest.approx(np.log(p[:, 2] / (1 - p[:, 2])))
+    assert inputs[:, 3] == pytest.approx(np.log(p[:, 2] / (1 - p[:, 2])))
+    assert inputs[:, 5].tolist() == [2.0, 0.0]
     assert outputs.class_probabilities([conv5, straight]) == pytest.approx(p)
-    assert outputs.image_inputs(np.array([1.0, 4.0, 3.0, 2.0])).tolist() == [4.0, 3.0, 2.5]
-    assert outputs.image_inputs(np.array([1.0])).tolist() == [1.0, 1.0, 1.0]
+    assert outputs.image_inputs(np.array([1.0, 4.0, 3.0, 2.0]), 7.0).tolist() == [4.0, 3.0, 2.5, 7.0]
+    assert outputs.image_inputs(np.array([1.0]), 0.0).tolist() == [1.0, 1.0, 1.0, 0.0]
+    less_salient = np.full(outputs.JUDGED + 5, 1.0)
+    less_salient[outputs.JUDGED :] = 9.0
+    assert outputs.image_inputs(less_salient, 0.0).tolist() == [1.0, 1.0, 1.0, 0.0]
     assert outputs.breast_inputs([1.0, 3.0], 65.0).tolist() == [3.0, 2.0, 1.0]
     assert np.isnan(outputs.breast_inputs([1.0], None)[2])
+
+
+def test_two_heads_of_two_classes_make_three():
+    rng = np.random.default_rng(5)
+    lesion, pathology = rng.normal(size=(2, 6, 2))
+    p = softmax(outputs.class_logits(lesion, pathology))
+    found, worse = softmax(lesion)[:, 1], softmax(pathology)[:, 1]
+    assert p == pytest.approx(np.column_stack([1 - found, found * (1 - worse), found * worse]))
 
 
 def test_quadratic_kappa_is_scikit_learns():

@@ -46,6 +46,8 @@ CONTEXT = ReportContext(
     config_digest="cd" * 32,
     created=("20260102", "030405"),
     threshold=0.3,
+    breast_threshold=0.3,
+    finding_threshold=0.3,
     threshold_name="sensitivity-0.90",
 )
 INCLUDE = ("implant", "partial", "secondary-capture")
@@ -135,7 +137,7 @@ def failure(h: Header) -> Failed:
 def study(images, failed=(), patient=PATIENT, facts=STUDY) -> StudyResult:
     numbered = number(images)
     return StudyResult(
-        patient, facts, Age(66.0, AgeSource.PATIENT_AGE), numbered, tuple(failed), (), breasts(numbered),
+        patient, facts, Age(66.0, AgeSource.PATIENT_AGE), numbered, tuple(failed), (), breasts(numbered, None, None),
         max((p.scores.malignancy for p in numbered), default=None),
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from skimage.draw import polygon
 
 from mammoscan.errors import InputError, LabelError
 from mammoscan.model.datasets import images
+from mammoscan.model.terms import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,8 +26,7 @@ Points = tuple[tuple[float, float], ...]
 
 NORMAL, BENIGN, MALIGNANT = "normal", "benign", "malignant"
 LABELS = (NORMAL, BENIGN, MALIGNANT)
-MASS, CALCIFICATION, DISTORTION, ASYMMETRY = "mass", "calcification", "architectural distortion", "asymmetry"
-KINDS = (MASS, CALCIFICATION, DISTORTION, ASYMMETRY)
+MASS, CALCIFICATION, DISTORTION, ASYMMETRY = KINDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from mammoscan.domain import Age, AgeSource, Laterality, Spacing, SpacingSource, View
 from mammoscan.model.datasets import images, tables
 from mammoscan.model.datasets.film import (
-    KINDS,
     LABELS,
     NORMAL,
     Box,
@@ -21,6 +20,7 @@ from mammoscan.model.datasets.film import (
     worst,
 )
 from mammoscan.model.datasets.layouts import MANIFEST
+from mammoscan.model.terms import KINDS
 
 if TYPE_CHECKING:
     from pathlib import Path
