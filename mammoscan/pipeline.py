@@ -373,13 +373,7 @@ class _Run:
         if changed or anything_new or not run_file.exists():
             store.write_atomic(
                 run_file,
-                tables.run_json(
-                    self.config,
-                    self._context(_now()),
-                    summary,
-                    self.bundle.thresholds,
-                    self.bundle.breast_thresholds,
-                ),
+                tables.run_json(self.config, self._context(_now()), summary, self.bundle.operating_points()),
             )
         return summary
 

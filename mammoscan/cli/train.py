@@ -53,11 +53,19 @@ import click
     show_default=True,
     help="Films to draw from an RSNA folder, whole patients, with and without cancer in turn.",
 )
+@click.option(
+    "--all-layers",
+    "all_steps",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Batches with all layers in training, after conv5, for comparison; 0: not done.",
+)
 @click.option("--cnn-folds", type=click.IntRange(1), default=5, show_default=True, help="Folds of the small CNN.")
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Processes that cut crops.")
 def train_command(
     data: Path, out: Path, start: Path, arch: str, seed: int, folds: int, epochs: int, steps: int, searched: int,
-    rsna_films: int, cnn_folds: int, jobs: int,
+    rsna_films: int, all_steps: int, cnn_folds: int, jobs: int,
 ) -> None:  # fmt: skip
     """Train and evaluate on the labelled sets below DATA, or on a manifest.
 
@@ -81,7 +89,8 @@ def train_command(
         console.note(f"{source}: {count} images, {used} of them used")
     with np.load(start, allow_pickle=False) as arrays:
         weights = {name: arrays[name] for name in arrays.files}
-    config = training.TrainConfig(seed=seed, folds=folds, epochs=epochs, steps=steps, searched=searched, jobs=jobs)
+    config = training.TrainConfig(seed=seed, folds=folds, epochs=epochs, steps=steps, searched=searched, jobs=jobs,
+                                  all_steps=all_steps)  # fmt: skip
     examples, ranking = training.cut(films, out, config)
     fold = training.fold_of_films(examples, training.folds_of(films, out, config))
     small = []
@@ -94,11 +103,11 @@ def train_command(
     if arch == "cnn":
         return
     frozen = training.freeze(examples, weights, out)
-    outcome = training.cross_validate(examples, frozen, fold, out, config, console.note)
+    outcome = training.cross_validate(examples, frozen, fold, weights, out, config, console.note)
     report = release.report(outcome, small, replicates=config.replicates)
     command = (
         f"mammoscan train DATA --out OUT --start {start.name} --arch {arch} --seed {seed} --folds {folds} "
-        f"--epochs {epochs} --steps {steps} --searched {searched} --rsna-films {rsna_films} --cnn-folds {cnn_folds}"
+        f"--epochs {epochs} --steps {steps} --searched {searched} --rsna-films {rsna_films} --all-layers {all_steps} --cnn-folds {cnn_folds}"
     )
     release.write(out, outcome, report, weights, ranking, config, command)
     plots.write(outcome, out / "figures")

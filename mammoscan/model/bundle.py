@@ -57,6 +57,10 @@ class Bundle:
     breast: Score | None
     ranking: Path | None
 
+    def operating_points(self) -> dict[str, Mapping[str, float]]:
+        """By what they are on: a finding's, an image's and a breast's malignancy score."""
+        return {"finding": self.region_thresholds, "image": self.thresholds, "breast": self.breast_thresholds}
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The weights, checked against their hash.
 

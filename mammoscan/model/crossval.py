@@ -7,6 +7,7 @@ Nothing here sees a test patient before all of that stands.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from mammoscan.model.scores import Linear, Score
 from mammoscan.model.terms import CLASSES, CLINICAL, GRADES, KINDS, MALIGNANT, TISSUES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -46,6 +47,9 @@ VARIANTS = {
 
 
 CHOSEN = "chosen"  # the variant that a fold's own validation part prefers
+ALL_LAYERS = "all layers"  # at true boxes and random places only, for the ablation
+# The chosen variant, with the logits of the crop and its mirror image averaged; with age, density, view and side unknown.
+FLIPPED, WITHHELD = "chosen, test-time flips", "chosen, clinical inputs withheld"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,12 @@ class Frozen:
     """What is computed once for all folds.
 
     cases: by row. record: a row's record, -1 where it is not classified. versions: (v,) records of the
-    altered crops. tiles: (films, POOLED), the whole breast. pooled: all records.
+    altered crops. mirrored: (n,) records of the mirrored crops, -1 where a row has none. tiles: (films,
+    POOLED), the whole breast. pooled: all records.
     """
 
     cases: Cases
+    mirrored: NDArray[np.intp]
     versions: NDArray[np.intp]
     tiles: NDArray[np.float32]
     pooled: NDArray[np.float16]
@@ -106,6 +112,10 @@ def freeze(examples: Examples, store: MapStore) -> Frozen:
     wanted = np.flatnonzero(examples.classified)
     record[wanted] = store.rows(examples.crops[wanted])
     versions = store.rows(examples.versions)
+    # Only for the ablation, which asks for boxes and random places; twice the work in use would buy little.
+    mirrored = np.full(count, -1, np.intp)
+    boxes = np.flatnonzero(examples.classified & (examples.kind != "candidate"))
+    mirrored[boxes] = store.rows(np.ascontiguousarray(examples.crops[boxes][:, :, ::-1]))
     films = len(examples.source)
     of_tiles = store.rows(examples.tiles.reshape(-1, *examples.tiles.shape[2:])).reshape(films, 2)
     pooled = store.pooled()
@@ -118,7 +128,7 @@ def freeze(examples: Examples, store: MapStore) -> Frozen:
         label=examples.label, lesion_kind=examples.lesion_kind, clinical=examples.clinical,
         source=examples.set_of(), true_box=examples.kind == "truth", graded=graded,
     )  # fmt: skip
-    return Frozen(cases, versions, pooled[of_tiles].astype(np.float32).mean(axis=1), pooled)
+    return Frozen(cases, mirrored, versions, pooled[of_tiles].astype(np.float32).mean(axis=1), pooled)
 
 
 def fit(
@@ -156,10 +166,50 @@ def fit(
     said = say(examples, frozen, partial, fold == validation)
     image = _image_score(examples, said, fold == validation, variant)
     if image is not None:
-        partial = _with(partial, image=image)
+        partial = dataclasses.replace(partial, image=image)
         said = say(examples, frozen, partial, fold == validation)
     breast = _breast_score(examples, said, fold == validation) if image is not None else None
-    return _with(partial, breast=breast)
+    return dataclasses.replace(partial, breast=breast)
+
+
+def all_layers(
+    examples: Examples, frozen: Frozen, fold: NDArray[np.int64], model: Fold, start: Mapping[str, NDArray[Any]],
+    parts: tuple[Sequence[int], int, int], config: TailConfig, folder: Path,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Log odds of malignant at the boxes and random places of a fold after training all layers at a low rate.
+
+    Goes on from the fold's conv5. parts: training folds, validation fold, test fold. Its linear heads read
+    frozen layers and would have to be fitted anew, so this is for comparison with conv5 alone.
+    """
+    store = folder / "all-layers.npy"
+    if not store.exists():
+        pixels = np.concatenate([examples.crops, examples.versions])[..., None]
+        count = len(examples.label)
+        versions = {
+            row: np.flatnonzero(examples.version_of == row) + count for row in np.unique(examples.version_of).tolist()
+        }
+        cases = dataclasses.replace(
+            frozen.cases,
+            maps=pixels,
+            record=np.where(frozen.cases.record >= 0, np.arange(count), -1),
+            versions=versions,
+        )
+        of_row = fold[examples.film]
+        usable = (cases.record >= 0) & (examples.label >= 0)
+        boxes = usable & (examples.kind != "candidate")
+        training, validation, test = parts
+        trained = region.train(
+            cases, np.flatnonzero(usable & np.isin(of_row, training)), np.flatnonzero(boxes & (of_row == validation)),
+            config, folder / "all-layers", whole={**start, **model.tail},
+        )  # fmt: skip
+        rows = np.flatnonzero(boxes & (of_row == test))
+        logits, _ = region.predict(cases, rows, trained.weights)
+        odds = np.full(count, np.nan)
+        odds[rows] = outputs.region_inputs(logits, logits, examples.features[rows])[:, 0]
+        partial = store.with_suffix(".partial.npy")
+        np.save(partial, odds)
+        partial.rename(store)
+    return np.asarray(np.load(store))
 
 
 def say(examples: Examples, frozen: Frozen, model: Fold, films: NDArray[np.bool_]) -> Said:
@@ -176,6 +226,7 @@ def say(examples: Examples, frozen: Frozen, model: Fold, films: NDArray[np.bool_
         odds[name] = np.full(n, np.nan)
         odds[name][rows] = score.log_odds(inputs[:, [outputs.REGION_INPUTS.index(w) for w in score.inputs]])
     odds[CHOSEN] = odds[model.variant]
+    odds |= _altered(examples, frozen, model, rows, conv5, straight)
     tissue, grade, whole = (
         _of_films(model.heads, name, frozen, films, size)
         for name, size in (("tissue", len(TISSUES)), ("grade", len(GRADES)), ("whole", 2))
@@ -189,6 +240,32 @@ def say(examples: Examples, frozen: Frozen, model: Fold, films: NDArray[np.bool_
         for members, x in breast_rows(examples, image, films):
             breast[members] = model.breast.log_odds(x[None])[0]
     return Said(conv5, straight, kinds, odds, image, whole, breast, tissue, grade)
+
+
+def _altered(
+    examples: Examples, frozen: Frozen, model: Fold, rows: NDArray[np.intp], conv5: NDArray[np.float64],
+    straight: NDArray[np.float64],
+) -> dict[str, NDArray[np.float64]]:  # fmt: skip
+    """Log odds by the chosen variant with something changed at true boxes and random places, for the ablation."""
+    score = model.regions[model.variant]
+    wanted = [outputs.REGION_INPUTS.index(w) for w in score.inputs]
+    boxes = rows[frozen.mirrored[rows] >= 0]
+    blank = np.zeros_like(frozen.cases.clinical[boxes])
+    out = {}
+    for name, records, facts in (
+        (FLIPPED, frozen.mirrored[boxes], frozen.cases.clinical[boxes]),
+        (WITHHELD, frozen.cases.record[boxes], blank),
+    ):
+        found = (
+            _conv5(frozen, boxes, model.tail, records=records, clinical=facts)[0],
+            _linear(model.heads, frozen, boxes, records=records, clinical=facts),
+        )
+        if name == FLIPPED:
+            found = ((found[0] + conv5[boxes]) / 2, (found[1] + straight[boxes]) / 2)
+        out[name] = np.full(len(examples.label), np.nan)
+        inputs = outputs.region_inputs(*found, examples.features[boxes])
+        out[name][boxes] = score.log_odds(inputs[:, wanted])
+    return out
 
 
 def searched_rows(examples: Examples) -> NDArray[np.bool_]:
@@ -246,11 +323,12 @@ def class_weights(label: NDArray[np.int64], source: NDArray[np.str_]) -> NDArray
 
 
 def _conv5(
-    frozen: Frozen, rows: NDArray[np.intp], weights: dict[str, NDArray[Any]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Class and kind logits; nan where the network has no conv5 of its own."""
+    frozen: Frozen, rows: NDArray[np.intp], weights: dict[str, NDArray[Any]], *,
+    records: NDArray[np.intp] | None = None, clinical: NDArray[np.float32] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+    """Class and kind logits; nan where the network has no conv5 of its own. records, clinical: instead of the rows'."""
     if weights:
-        return region.predict(frozen.cases, rows, weights)
+        return region.predict(frozen.cases, rows, weights, records=records, clinical=clinical)
     return np.full((len(rows), len(CLASSES)), np.nan), np.full((len(rows), len(KINDS)), np.nan)
 
 
@@ -270,12 +348,18 @@ def _cross_fitted_loss(
     return float(-np.mean(np.where(truth, np.log(p), np.log(1 - p))))
 
 
-def _linear_inputs(frozen: Frozen, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-    return np.hstack([frozen.pooled[frozen.cases.record[rows]].astype(np.float32), frozen.cases.clinical[rows]])
+def _linear_inputs(
+    frozen: Frozen, rows: NDArray[np.intp], *, records: NDArray[np.intp] | None = None,
+    clinical: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:  # fmt: skip
+    pooled = frozen.pooled[frozen.cases.record[rows] if records is None else records].astype(np.float32)
+    return np.hstack([pooled, frozen.cases.clinical[rows] if clinical is None else clinical])
 
 
-def _linear(heads: dict[str, Linear], frozen: Frozen, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    x = _linear_inputs(frozen, rows)
+def _linear(
+    heads: dict[str, Linear], frozen: Frozen, rows: NDArray[np.intp], **instead: NDArray[Any]
+) -> NDArray[np.float64]:
+    x = _linear_inputs(frozen, rows, **instead)
     return outputs.class_logits(heads["lesion"].logits(x), heads["pathology"].logits(x))
 
 
@@ -362,12 +446,6 @@ def _breast_score(examples: Examples, said: Said, films: NDArray[np.bool_]) -> S
     return linear.fit_score(
         outputs.BREAST_INPUTS, np.stack([x for _, x in found]), truth, weight, strength=SCORE_STRENGTH
     )
-
-
-def _with(fold: Fold, **changes: Any) -> Fold:
-    import dataclasses
-
-    return dataclasses.replace(fold, **changes)
 
 
 def save(folder: Path, fold: Fold) -> None:

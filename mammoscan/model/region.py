@@ -1,4 +1,4 @@
-"""Training of conv5 and its heads on stored conv4 maps, one fold at a time.
+"""Training of conv5 and its heads on stored conv4 maps, then of all layers on crops, one fold at a time.
 
 An epoch draws every class alike, its altered versions among them, and blanks age and density now and
 then; weights are averaged over the last steps (Polyak and Juditsky, SIAM J Control Optim 30 (1992)
@@ -21,6 +21,7 @@ from mammoscan.model import network
 from mammoscan.model.terms import CLASSES, CLINICAL, KINDS, MALIGNANT, MAY_BE_MISSING, softmax
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -49,13 +50,14 @@ class TailConfig:
 class Cases:
     """What the tail is trained on, by row (n).
 
-    maps: all records, float16 (records, h, w, 1024). record: intp (n,), the row's own crop. versions:
+    maps: all records, float16 (records, h, w, 1024), or for all layers the crops themselves, uint8 (records,
+    side, side, 1). record: intp (n,), the row's own crop. versions:
     by row, the records of its altered crops. label: index in CLASSES. lesion_kind: index in KINDS or -1.
     clinical: float32 (n, len(CLINICAL)). source: set of the row. graded: whether a lesion of it teaches
     benign against malignant; else only that it is one, since its set has no benign cases.
     """
 
-    maps: NDArray[np.float16]
+    maps: NDArray[np.float16] | NDArray[np.uint8]
     record: NDArray[np.intp]
     versions: dict[int, NDArray[np.intp]]
     label: NDArray[np.int64]
@@ -89,16 +91,24 @@ def balanced(cases: Cases, rows: NDArray[np.intp], rng: np.random.Generator, cou
 
 
 def train(
-    cases: Cases, training: NDArray[np.intp], validation: NDArray[np.intp], config: TailConfig, folder: Path
+    cases: Cases,
+    training: NDArray[np.intp],
+    validation: NDArray[np.intp],
+    config: TailConfig,
+    folder: Path,
+    *,
+    whole: Mapping[str, NDArray[Any]] | None = None,
 ) -> Trained:
-    """Train on some rows, choose the epoch on others. Goes on from the checkpoint in ``folder``."""
+    """Train on some rows, choose the epoch on others. Goes on from the checkpoint in ``folder``.
+
+    whole: weights of a whole network (``network.resnet50`` with conv5) to go on from, all layers, on crops.
+    """
     import keras
 
     folder.mkdir(parents=True, exist_ok=True)
     # Seeded anew for every fold, so that a fold's result does not hang on the folds before it.
     keras.utils.set_random_seed(config.seed)
-    side = 16 * cases.maps.shape[1]
-    run = _Run(network.tail(side, len(CLINICAL), len(CLASSES), len(KINDS)), config)
+    run = _Run(_model(cases, whole), config)
     checkpoint = folder / "checkpoint.npz"
     curve, best = run.restore(checkpoint) if checkpoint.exists() else ([], -1)
     for epoch in range(len(curve), config.epochs):
@@ -127,13 +137,36 @@ def train(
 
 
 def predict(
-    cases: Cases, rows: NDArray[np.intp], weights: dict[str, NDArray[Any]], *, records: NDArray[np.intp] | None = None
+    cases: Cases,
+    rows: NDArray[np.intp],
+    weights: dict[str, NDArray[Any]],
+    *,
+    records: NDArray[np.intp] | None = None,
+    clinical: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Class logits (n, 3) and kind logits (n, len(KINDS)) of rows; ``records``: other crops of them."""
-    side = 16 * cases.maps.shape[1]
-    model = network.tail(side, len(CLINICAL), len(CLASSES), len(KINDS))
-    network.set_weights(model, weights)
-    return _Run(model, TailConfig()).predict(cases, rows, records=records)
+    """Class logits (n, 3) and kind logits (n, len(KINDS)) of rows.
+
+    records, clinical: other crops of them, other facts about them.
+    """
+    whole = cases.maps.dtype == np.uint8
+    model = _model(cases, weights if whole else None)
+    if not whole:
+        network.set_weights(model, weights)
+    return _Run(model, TailConfig()).predict(cases, rows, records=records, clinical=clinical)
+
+
+def _model(cases: Cases, whole: Mapping[str, NDArray[Any]] | None) -> Any:
+    """conv5 and its heads for stored maps; for crops the whole network with the given weights."""
+    sizes = len(CLINICAL), len(CLASSES)
+    if whole is None:
+        return network.tail(16 * cases.maps.shape[1], *sizes, len(KINDS))
+    model = network.resnet50(cases.maps.shape[1], *sizes, heads={"kind_logits": len(KINDS)})
+    network.set_weights(model, whole)
+    for layer in model.layers:
+        # Batches are small and few: the statistics of ImageNet stay.
+        if layer.name.endswith("_bn") and not layer.name.startswith("conv5"):
+            layer.trainable = False
+    return model
 
 
 def selection_score(cases: Cases, rows: NDArray[np.intp], p: NDArray[np.float64]) -> float:
@@ -211,13 +244,19 @@ class _Run:
         return float(loss), float(error)
 
     def predict(
-        self, cases: Cases, rows: NDArray[np.intp], *, records: NDArray[np.intp] | None = None
+        self,
+        cases: Cases,
+        rows: NDArray[np.intp],
+        *,
+        records: NDArray[np.intp] | None = None,
+        clinical: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Class and kind logits of rows, in batches of one shape."""
         found = cases.record[rows] if records is None else records
+        said = cases.clinical[rows] if clinical is None else clinical
         logits, kinds = [], []
         for begin in range(0, len(rows), PREDICTED):
-            part, facts = found[begin : begin + PREDICTED], cases.clinical[rows[begin : begin + PREDICTED]]
+            part, facts = found[begin : begin + PREDICTED], said[begin : begin + PREDICTED]
             count = len(part)
             part = np.concatenate([part, np.repeat(part[-1:], PREDICTED - count)])
             facts = np.concatenate([facts, np.repeat(facts[-1:], PREDICTED - count, axis=0)])

@@ -41,7 +41,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
     """How to train. searched: films a set in which candidate regions are sought; ranked: films a set on
-    which their ranking is fitted; versions: altered crops of a true box.
+    which their ranking is fitted; versions: altered crops of a true box; all_steps: batches with all layers
+    in training, for comparison (0: none).
     """
 
     seed: int = 1
@@ -53,12 +54,17 @@ class TrainConfig:
     versions: int = 4
     searched: int = 400
     ranked: int = 420
+    all_steps: int = 0
     jobs: int = 2
     replicates: int = 2000
 
     def tail(self) -> TailConfig:
         """What the training of conv5 needs of it."""
         return TailConfig(self.epochs, self.steps, self.batch, self.rate, self.seed)
+
+    def whole(self) -> TailConfig:
+        """What the training of all layers needs of it: one epoch at a low rate."""
+        return TailConfig(1, self.all_steps, self.batch, self.rate / 50, self.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +123,8 @@ def fold_of_films(examples: Examples, of_patient: Mapping[str, int]) -> NDArray[
 
 
 def cross_validate(
-    examples: Examples, frozen: Frozen, fold: NDArray[np.int64], out: Path, config: TrainConfig,
-    note: Callable[[str], None] = log.info,
+    examples: Examples, frozen: Frozen, fold: NDArray[np.int64], start: Mapping[str, NDArray[Any]], out: Path,
+    config: TrainConfig, note: Callable[[str], None] = log.info,
 ) -> Outcome:  # fmt: skip
     """Fit every fold and the shipped model; folds that are done are read back."""
     check_classes(examples, fold)
@@ -131,6 +137,12 @@ def cross_validate(
         model = _fitted(examples, frozen, fold, training, validation, config, place / f"fold-{test}")
         models.append(model)
         said.append(crossval.say(examples, frozen, model, fold == test))
+        if config.all_steps and model.tail:
+            note(f"fold {test + 1} of {config.folds}: all layers")
+            said[-1].odds[crossval.ALL_LAYERS] = crossval.all_layers(
+                examples, frozen, fold, model, start, (training, validation, test), config.whole(),
+                place / f"fold-{test}",
+            )  # fmt: skip
     note("the model to ship: trained on all patients but those of the first fold, which validate it")
     final = _fitted(examples, frozen, fold, list(range(1, config.folds)), 0, config, place / "final")
     own = crossval.say(examples, frozen, final, fold == 0)
@@ -200,7 +212,7 @@ def _fitted(
 
 def _digest(examples: Examples, config: TrainConfig) -> str:
     """What decides the folds' models: rows and labels, and the training's settings."""
-    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in {"jobs", "replicates"}}
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in {"jobs", "replicates", "all_steps"}}
     total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name in ("label", "box", "film", "patient", "film_label", "density", "clinical", "crops", "versions"):
         total.update(np.ascontiguousarray(getattr(examples, name)).tobytes())

@@ -299,12 +299,11 @@ def run_json(
     config: RunConfig,
     context: ReportContext,
     summary: RunSummary,
-    operating_points: Mapping[str, float],
-    breast_operating_points: Mapping[str, float],
+    operating_points: Mapping[str, Mapping[str, float]],
 ) -> bytes:
     """What made the results: versions, configuration, model, counts, seconds by stage.
 
-    The operating points are on an image's score and on a breast's.
+    operating_points: those on a finding's score, an image's and a breast's.
     """
     content: dict[str, Any] = {
         "notice": NOTICE,
@@ -318,8 +317,7 @@ def run_json(
         "breast_threshold": context.breast_threshold,
         "finding_threshold": context.finding_threshold,
         "threshold_name": context.threshold_name,
-        "operating_points": dict(operating_points),
-        "breast_operating_points": dict(breast_operating_points),
+        "operating_points": {what: dict(points) for what, points in operating_points.items()},
         "counts": {
             name: getattr(summary, name)
             for name in ("files", "analysed", "unchanged", "skipped", "failed", "studies", "findings")
