@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mammoscan.config import AnalysisConfig
-    from mammoscan.domain import Header, Image
+    from mammoscan.domain import Header, Image, Prepared
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +29,13 @@ log = logging.getLogger(__name__)
 PREVIEW_SIDE = 900
 
 
-def analyse(header: Header, config: AnalysisConfig, ranked_by: Path | None = None) -> Analysed | Failed:
+def analyse(
+    header: Header, config: AnalysisConfig, ranked_by: Path | None = None, anonymous: bool = False
+) -> Analysed | Failed:
     """Decode, prepare, segment and measure one image. The only place that catches per image.
 
-    ranked_by: the model's own ranking of candidate regions (``Bundle.ranking``).
+    ranked_by: the model's own ranking of candidate regions (``Bundle.ranking``). anonymous: whether the
+    preview must show nothing that could name a person (``only_breast``).
 
     Returns
     -------
@@ -65,6 +69,8 @@ def analyse(header: Header, config: AnalysisConfig, ranked_by: Path | None = Non
         patches = crops.region_crops(segmented, side=config.crop_side, context=config.crop_context)
         tiles = crops.whole_tiles(prepared, side=config.crop_side)
         picture = preview(image, prepared.geometry, segmented.seeds)
+        if anonymous:
+            picture = only_breast(picture, prepared)
         lap()
     except InputError as error:
         return failed(header, stage, error.reason, error.detail)
@@ -109,11 +115,31 @@ def preview(image: Image, geometry: Geometry, seeds: NDArray[np.bool_]) -> Previ
     scale = min(1.0, PREVIEW_SIDE / max(rows, columns))
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     small = cv2.resize(image.pixels, size, interpolation=cv2.INTER_AREA)
-    # Working pixels to preview pixels: the inverse of the geometry, in OpenCV's centre convention.
+    return Preview(
+        pixels=np.round(np.clip(small, 0.0, 1.0) * 255.0).astype(np.uint8),
+        seeds=_laid_over(seeds, geometry, size, scale),
+        scale=scale,
+    )
+
+
+def only_breast(picture: Preview, prepared: Prepared) -> Preview:
+    """The preview with black for everything but breast and pectoral muscle: markers and labels name people.
+
+    Where the header says that annotations are burned in, all is black: they may lie on the breast.
+    """
+    if prepared.header.burned_in:
+        return replace(picture, pixels=np.zeros_like(picture.pixels))
+    rows, columns = picture.pixels.shape
+    tissue = prepared.breast | prepared.pectoral
+    shown = _laid_over(tissue, prepared.geometry, (columns, rows), picture.scale)
+    return replace(picture, pixels=np.where(shown, picture.pixels, np.uint8(0)))
+
+
+def _laid_over(mask: NDArray[np.bool_], geometry: Geometry, size: tuple[int, int], scale: float) -> NDArray[np.bool_]:
+    """A mask at the working scale in a picture of the source, size (width, height), scale its pixels per source pixel."""
+    # Working pixels to picture pixels: the inverse of the geometry, in OpenCV's centre convention.
     corners = np.array([[0.0, 0.0], [geometry.width, 0.0], [0.0, geometry.height]])
     target = geometry.to_source(corners) * scale
     matrix = cv2.getAffineTransform((corners - 0.5).astype(np.float32), (target - 0.5).astype(np.float32))
-    over = cv2.warpAffine(seeds.astype(np.uint8), matrix, size, flags=cv2.INTER_NEAREST)
-    return Preview(
-        pixels=np.round(np.clip(small, 0.0, 1.0) * 255.0).astype(np.uint8), seeds=over.astype(bool), scale=scale
-    )
+    over = cv2.warpAffine(mask.astype(np.uint8), matrix, size, flags=cv2.INTER_NEAREST)
+    return np.asarray(over, dtype=bool)

@@ -55,3 +55,4 @@ class RunConfig:
     log_file: Path | None = None
     retry_failed: bool = False
     send: SendConfig | None = None  # where results go when the run is done
+    deidentify: Path | None = None  # file with the key of the pseudonyms; None: results carry identities

@@ -501,6 +501,7 @@ class StudyResult:
 
     patient, study: from the first header in (series, instance, UID) order.
     malignancy: None where no image could be analysed.
+    deidentified: whether all names, dates and UIDs here are pseudonyms (``deidentify``).
     """
 
     patient: Patient
@@ -511,6 +512,7 @@ class StudyResult:
     skipped: tuple[Skipped, ...]
     breasts: tuple[BreastResult, ...]
     malignancy: float | None
+    deidentified: bool = False
 
     def __post_init__(self) -> None:
         if not self.images and not any(f.header for f in self.failed):

@@ -96,6 +96,28 @@ class Ledger:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
+    def claim(self, names: str) -> None:
+        """Bind the folder to one kind of names: '' for identities, else the fingerprint of a pseudonyms' key.
+
+        Raises
+        ------
+        UsageError
+            When it holds results under other names: side by side they would tell who is who.
+        """
+        bound = self._meta("names")
+        if bound is None and names:
+            used = self._db.execute("SELECT 1 FROM images UNION SELECT 1 FROM studies").fetchone()
+            if used is None and not (self._path.parent / "studies").exists():
+                with self._db:
+                    self._db.execute("INSERT INTO meta VALUES ('names', ?)", (names,))
+                return
+        if (bound or "") != names:
+            raise UsageError(
+                "this folder holds results under other names: with identities, or with pseudonyms of another key",
+                path=self._path.parent,
+                remedy="choose a new --out, or the options and the key that the folder was made with",
+            )
+
     def image(self, sop_instance_uid: str, key: str) -> Prediction | Failed | None:
         """The result of an image if it was made with the same key, else None."""
         row = self._db.execute(

@@ -9,11 +9,12 @@ import logging
 import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from mammoscan import __version__, density, discover, publish, store
+from mammoscan import __version__, density, discover, keyfile, publish, store
 from mammoscan.analyse import analyse, failed
+from mammoscan.deidentify import Deidentifier
 from mammoscan.domain import (
     Analysed,
     DensityReading,
@@ -50,18 +51,26 @@ IN_FLIGHT = 3
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """An image with the key of its result and the density that is known before its pixels are."""
+    """An image with the key of its result and the density that is known before its pixels are.
+
+    header: as the file has it, for the analysis. written: as it is kept and written; the same, or without identities.
+    """
 
     header: Header
+    written: Header
     key: str
     density: DensityReading | None
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedStudy:
-    """A study with the key of its results, and that of its files: which kinds are written is part of it."""
+    """A study with the key of its results, and that of its files: which kinds are written is part of it.
+
+    plan: as it is written. days: by how many days its dates are moved earlier.
+    """
 
     plan: StudyPlan
+    days: int
     images: tuple[PlannedImage, ...]
     result_key: str
     key: str
@@ -73,7 +82,8 @@ def run(config: RunConfig, console: Console) -> RunSummary:
     Raises
     ------
     UsageError
-        When the archive is not a readable folder, or the output folder would be the archive.
+        When the archive is not a readable folder, the output folder would be the archive or holds results under
+        other names, or the key of the pseudonyms cannot be used.
     LockedError
         When another run holds the output folder.
     ModelError
@@ -81,9 +91,11 @@ def run(config: RunConfig, console: Console) -> RunSummary:
     """
     began = time.monotonic()
     _check_folders(config)
+    masking = _deidentifier(config, console)
     with store.output_lock(config.out), Ledger(config.out) as ledger:
+        ledger.claim(masking.fingerprint() if masking else "")
         store.remove_partial_files(config.out)
-        summary = _Run(config, console, ledger, began).go()
+        summary = _Run(config, console, ledger, masking, began).go()
         if config.send is None:
             return summary
         from mammoscan.send.deliver import deliver
@@ -113,11 +125,23 @@ def _check_folders(config: RunConfig) -> None:
         )
 
 
+def _deidentifier(config: RunConfig, console: Console) -> Deidentifier | None:
+    if config.deidentify is None:
+        return None
+    key, said = keyfile.read_or_make(config.deidentify, not_below=(config.out, config.archive))
+    if said:
+        console.note(said)
+    return Deidentifier(key)
+
+
 class _Run:
     """One run's state between its steps."""
 
-    def __init__(self, config: RunConfig, console: Console, ledger: Ledger, began: float) -> None:
+    def __init__(
+        self, config: RunConfig, console: Console, ledger: Ledger, masking: Deidentifier | None, began: float
+    ) -> None:
         self.config = config
+        self.masking = masking
         self.console = console
         self.ledger = ledger
         self.began = began
@@ -140,6 +164,8 @@ class _Run:
         for plan in plans:
             if not plan.headers:
                 loose += (*plan.skipped, *plan.failed)
+        if self.masking:
+            loose = tuple(self._masked(other) for other in loose)
         studies = self._plan(tuple(p for p in plans if p.headers))
         todo = [s for s in studies if not self._stands(s)]
         if todo:
@@ -173,18 +199,23 @@ class _Run:
         table = density.read_density_table(self.config.density_csv) if self.config.density_csv else None
         studies = []
         for plan in plans:
+            # Everything that needs identities is done on the plan itself; what is written comes from its mapped form.
+            written, days = plan, 0
+            if self.masking:
+                written = self.masking.plan(plan)
+                days = self.masking.days(self.masking.plan_code(plan))
             images = []
-            for header in plan.headers:
+            for header, shown in zip(plan.headers, written.headers, strict=True):
                 known = density.best_density(header, plan.densities, table, None)
-                images.append(PlannedImage(header, self._image_key(header, known), known))
+                images.append(PlannedImage(header, shown, self._image_key(header, known), known))
             key = self._study_key(plan, images)
             kinds = ",".join(sorted(set(self.config.write)))
-            studies.append(PlannedStudy(plan, tuple(images), key, f"{key} {kinds}"))
+            studies.append(PlannedStudy(written, days, tuple(images), key, f"{key} {kinds}"))
         return studies
 
     def _image_key(self, header: Header, known: DensityReading | None) -> str:
         file = header.file
-        return _digest(
+        return self._digest(
             header.sop_instance_uid,
             file.relative,
             file.size,
@@ -196,13 +227,29 @@ class _Run:
         )
 
     def _study_key(self, plan: StudyPlan, images: list[PlannedImage]) -> str:
-        return _digest(
+        return self._digest(
             sorted(image.key for image in images),
             sorted((r.file.relative, r.reason.code) for r in _others(plan) if r.reason is not Reason.OUTPUT),
             self.threshold,
             self.breast_threshold,
             self.finding_threshold,
         )
+
+    def _digest(self, *parts: object) -> str:
+        """A digest for the state file: keyed where it must not confirm a guess of a path or a UID."""
+        return self.masking.digest(*parts) if self.masking else _digest(*parts)
+
+    def _masked(self, other: Skipped | Failed) -> Skipped | Failed:
+        assert self.masking is not None
+        return self.masking.skipped(other) if isinstance(other, Skipped) else self.masking.failed(other)
+
+    def _as_written(self, image: PlannedImage, result: Prediction | Failed) -> Prediction | Failed:
+        """A result as it is kept."""
+        if self.masking is None:
+            return result
+        if isinstance(result, Prediction):
+            return self.masking.prediction(result, image.written)
+        return self.masking.failed(result, image.written)
 
     def _stands(self, study: PlannedStudy) -> bool:
         """Whether an earlier run's results of this study are whole and still right."""
@@ -213,7 +260,7 @@ class _Run:
             return False
         if not self.config.retry_failed:
             return True
-        return not any(self.ledger.image_status(i.header.sop_instance_uid, i.key) for i in study.images)
+        return not any(self.ledger.image_status(i.written.sop_instance_uid, i.key) for i in study.images)
 
     # ------------------------------------------------------------------ analyse, classify, report
 
@@ -223,9 +270,9 @@ class _Run:
         pool: WorkPool[tuple[str, str]] = WorkPool(self.workers, in_flight=IN_FLIGHT * self.workers)
         planned: dict[str, PlannedImage] = {}
         for study in studies:
-            waiting = {i.header.sop_instance_uid for i in study.images if self._must_do(i)}
+            waiting = {i.written.sop_instance_uid for i in study.images if self._must_do(i)}
             open_images[study.plan.study_instance_uid] = waiting
-            planned.update({i.header.sop_instance_uid: i for i in study.images})
+            planned.update({i.written.sop_instance_uid: i for i in study.images})
         total = sum(map(len, open_images.values()))
         with (
             self.console.stages(("analysing images", total), ("writing reports", len(studies))) as (images, reports),
@@ -236,11 +283,12 @@ class _Run:
                     pool.add(self._report_task(by_uid[uid]))
 
             def keep(results: Sequence[tuple[PlannedImage, Prediction | Failed]]) -> None:
-                self.ledger.record_images([(p.header.sop_instance_uid, p.key, r) for p, r in results])
-                for image, result in results:
+                kept = [(image, self._as_written(image, result)) for image, result in results]
+                self.ledger.record_images([(i.written.sop_instance_uid, i.key, r) for i, r in kept])
+                for image, result in kept:
                     self._count(result, images)
-                    study_uid = image.header.study.study_instance_uid
-                    open_images[study_uid].discard(image.header.sop_instance_uid)
+                    study_uid = image.written.study.study_instance_uid
+                    open_images[study_uid].discard(image.written.sop_instance_uid)
                     if not open_images[study_uid]:
                         pool.add(self._report_task(by_uid[study_uid]))
 
@@ -264,7 +312,7 @@ class _Run:
             self.stage_seconds[Stage.CLASSIFY.value] += scorer.seconds
 
     def _must_do(self, image: PlannedImage) -> bool:
-        status = self.ledger.image_status(image.header.sop_instance_uid, image.key)
+        status = self.ledger.image_status(image.written.sop_instance_uid, image.key)
         return status is None or (status and self.config.retry_failed)
 
     def _image_tasks(
@@ -273,25 +321,28 @@ class _Run:
         for study in studies:
             waiting = frozenset(open_images[study.plan.study_instance_uid])
             for image in study.images:
-                uid = image.header.sop_instance_uid
+                uid = image.written.sop_instance_uid
                 if uid in waiting:
-                    yield Task(("image", uid), analyse, (image.header, self.config.analysis, self.bundle.ranking))
+                    arguments = (image.header, self.config.analysis, self.bundle.ranking, self.masking is not None)
+                    yield Task(("image", uid), analyse, arguments)
 
     def _report_task(self, study: PlannedStudy) -> Task[tuple[str, str]]:
         uid = study.plan.study_instance_uid
         images: list[Prediction] = []
         failures: list[Failed] = list(study.plan.failed)
         for image in study.images:
-            done = self.ledger.image(image.header.sop_instance_uid, image.key)
+            done = self.ledger.image(image.written.sop_instance_uid, image.key)
             if isinstance(done, Prediction):
-                images.append(done)
+                # The kept header may lack the path, or the archive may have moved: files lie where they are now.
+                images.append(replace(done, header=image.written))
             elif done is not None:
                 failures.append(done)
         record = self.ledger.study(uid)
-        result = publish.study_result(study.plan, tuple(images), tuple(failures), self.bundle.breast)
+        found = publish.study_result(study.plan, tuple(images), tuple(failures), self.bundle.breast)
+        result = replace(found, deidentified=self.masking is not None)
         # Other kinds of the same results keep the date, so that the files that stand change no byte.
         same = record is not None and record.key.split(" ")[0] == study.result_key
-        created = record.created if record is not None and same else _now()
+        created = record.created if record is not None and same else _now(study.days)
         arguments = (result, self._context(created), self.config.out, self.config.write)
         return Task(("study", uid), publish.publish, arguments)
 
@@ -340,9 +391,9 @@ class _Run:
             files.extend(tables.files_row(other) for other in _others(study.plan))
             for image in study.images:
                 result = None
-                if self.ledger.image_status(image.header.sop_instance_uid, image.key):
-                    result = self.ledger.image(image.header.sop_instance_uid, image.key)
-                files.append(tables.files_row(result if isinstance(result, Failed) else image.header))
+                if self.ledger.image_status(image.written.sop_instance_uid, image.key):
+                    result = self.ledger.image(image.written.sop_instance_uid, image.key)
+                files.append(tables.files_row(result if isinstance(result, Failed) else image.written))
                 failures += isinstance(result, Failed)
                 analysed += not isinstance(result, Failed)
             failures += len(study.plan.failed)
@@ -415,6 +466,11 @@ def _digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).hexdigest()
 
 
-def _now() -> tuple[str, str]:
-    now = datetime.now().astimezone()
+def _now(days_earlier: int = 0) -> tuple[str, str]:
+    """Date and time of a report (YYYYMMDD, HHMMSS).
+
+    With pseudonyms it is moved as the study's own dates are: a report made the night after its study would
+    otherwise tell by how much those were moved.
+    """
+    now = datetime.now().astimezone() - timedelta(days=days_earlier)
     return now.strftime("%Y%m%d"), now.strftime("%H%M%S")

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mammoscan import display, findings, store
+from mammoscan import deidentify, display, findings, store
 from mammoscan.domain import StudyResult
 from mammoscan.errors import InputError, Reason
 from mammoscan.report import gsps, kinds, pdf, pdf_dicom, sc, seg, sr_cad, sr_tid1500, tables
@@ -90,7 +90,8 @@ def _displays(result: StudyResult) -> dict[str, Display]:
         header = prediction.header
         if any(f.above_threshold for f in prediction.findings):
             try:
-                out[header.sop_instance_uid] = display.read_display(header.file)
+                shown = display.read_display(header.file)
+                out[header.sop_instance_uid] = deidentify.display(shown) if result.deidentified else shown
             except (InputError, OSError):
                 # Gone since it was analysed: the next run sees that too and does the study again.
                 log.warning("no presentation state for %s: it can no longer be read", header.file.relative)

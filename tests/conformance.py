@@ -42,7 +42,19 @@ def proposed() -> str:
     return _table(("transfer syntax", "UID"), [(UID(s).name, str(s)) for s in SYNTAXES])
 
 
-PARTS = {"written": written, "read": read, "syntaxes": syntaxes, "proposed": proposed}
+def deidentification() -> str:
+    from mammoscan.report.sr_common import DEIDENTIFICATION
+
+    return _table(("code", "scheme", "meaning"), [(c.value, c.scheme_designator, c.meaning) for c in DEIDENTIFICATION])
+
+
+PARTS = {
+    "written": written,
+    "read": read,
+    "syntaxes": syntaxes,
+    "proposed": proposed,
+    "deidentification": deidentification,
+}
 
 
 def rendered(text: str) -> str:

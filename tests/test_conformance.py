@@ -21,3 +21,13 @@ def test_the_statement_names_the_implementation_and_every_status_that_counts_as_
         assert str(status) in _statement()
     assert f"{dimse.COMMIT_WAIT:.0f} seconds" in _statement()
     assert f"up to {stow._AT_ONCE} objects" in _statement()
+
+
+def test_the_statement_and_the_readme_give_the_limits_of_pseudonyms():
+    from mammoscan import deidentify
+    from tests import docs
+
+    assert f"over {deidentify.OLDEST} years are written as {deidentify.OLDEST:03d}Y" in _statement()
+    readme = docs.README.read_text(encoding="utf-8")
+    assert f"moved earlier by {deidentify.LEAST_DAYS} to {deidentify.MOST_DAYS:,} days" in readme
+    assert f"{deidentify.OLDEST} years and more read {deidentify.OLDEST}" in readme

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mammoscan import keyfile
 from mammoscan.config import SWITCHABLE, AnalysisConfig, RunConfig
 from mammoscan.report import kinds
 from mammoscan.send.destination import SendConfig, parse
@@ -143,6 +144,17 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         default=None,
         help="Append a log (paths and coded reasons, no header values).",
     )
+    @click.option(
+        "--deidentify",
+        is_flag=True,
+        help="Write pseudonyms instead of identities: keyed, the same in every run with the same key; see README.",
+    )
+    @click.option(
+        "--deidentify-key",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=None,
+        help="File with the key of the pseudonyms, made if it is missing. [default: ~/.config/mammoscan/deidentify.key]",
+    )
     @analysis_options
     @functools.wraps(command)
     def wrapped(
@@ -159,8 +171,13 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         quiet: bool,
         json_summary: bool,
         log_file: Path | None,
+        deidentify: bool,
+        deidentify_key: Path | None,
         **kwargs: Any,
     ) -> Any:
+        if deidentify_key is not None and not deidentify:
+            raise click.BadParameter("is for results with pseudonyms: add --deidentify", param_hint="--deidentify-key")
+
         def configure(archive: Path, out: Path) -> RunConfig:
             return RunConfig(
                 archive=archive,
@@ -177,6 +194,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 json_summary=json_summary,
                 log_file=log_file,
                 retry_failed=retry_failed,
+                deidentify=(deidentify_key or keyfile.default()) if deidentify else None,
             )
 
         return command(*args, configure=configure, **kwargs)

@@ -86,3 +86,11 @@ def references_by_series(headers: Iterable[Header], keyword: str) -> Sequence:
         setattr(item, keyword, Sequence(references))
         out.append(item)
     return out
+
+
+def burned_in(header: Header, result: StudyResult) -> bool | None:
+    """Whether a picture of an image shows what was burned into it; None where the image doesn't say.
+
+    With pseudonyms the picture of an image that says so is black (``analyse.only_breast``).
+    """
+    return False if result.deidentified and header.burned_in else header.burned_in

@@ -59,6 +59,11 @@ HOW_TO_READ = (
     "The tracking identifier names the same finding in the structured reports and in findings.csv.",
 )
 
+DEIDENTIFIED = (
+    "De-identified: the patient ID is a pseudonym, UIDs and file names are replaced, all dates (that of this report too) "
+    "are moved earlier by the same number of days, and pictures show the breast alone."
+)
+
 
 def render(result: StudyResult, context: ReportContext) -> bytes:
     """The PDF's bytes (A4); the same for the same result and context, whatever the clock says."""
@@ -152,6 +157,7 @@ def _first_page(result: StudyResult, context: ReportContext) -> list[Flowable]:
     story: list[Flowable] = [
         Paragraph("Mammography analysis", TITLE),
         Paragraph(NOTICE, WARNING),
+        *([Paragraph(DEIDENTIFIED, SMALL)] if result.deidentified else []),
         _facts(result),
         Paragraph("Result", HEAD),
         *_result(result, context),

@@ -20,9 +20,10 @@ def render(result: StudyResult, context: ReportContext, report: bytes) -> dict[s
     ds.ConversionType = "WSD"
     ds.AcquisitionDateTime = ""  # Type 2; a study has no single one
     # Pictures of the source are embedded: whether those show burned-in identities is as known as of the sources.
-    stated = {h.burned_in for h in headers_of(result)}
+    stated = {objects.burned_in(h, result) for h in headers_of(result)}
+    nameless = result.deidentified or not (result.patient.name or result.patient.patient_id)
     ds.BurnedInAnnotation = "YES"  # header facts of the patient stand on every page
-    if stated == {False} and not result.patient.name and not result.patient.patient_id:
+    if stated == {False} and nameless:
         ds.BurnedInAnnotation = "NO"
     ds.DocumentTitle = "Mammography analysis (research, second reading)"
     ds.ConceptNameCodeSequence = Sequence([])  # Type 2: no standard title says "result of an algorithm"

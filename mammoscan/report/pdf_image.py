@@ -25,6 +25,8 @@ JPEG_QUALITY = 85
 _COLUMNS, _GAP = 3, 3 * mm
 _CELL = ((WIDTH - (_COLUMNS - 1) * _GAP) / _COLUMNS, 76 * mm)  # of a picture, width and height
 
+NOT_SHOWN = "The image itself is not shown: annotations are burned into it, and this report is de-identified."
+
 
 def page(p: Prediction, context: ReportContext) -> list[Flowable]:
     """What is said about one image, on a page of its own."""
@@ -48,6 +50,7 @@ def page(p: Prediction, context: ReportContext) -> list[Flowable]:
             HEAD,
         ),
         *(Paragraph(line, SMALL) for line in facts),
+        *([Paragraph(NOT_SHOWN, SMALL)] if not p.preview.pixels.any() else []),
         Spacer(1, 2.5 * mm),
         _pictures(p),
         Paragraph(

@@ -41,8 +41,9 @@ def _capture(prediction: Prediction, number: int, result: StudyResult, context: 
         ds.ImageLaterality = header.laterality.value
         del ds.Laterality  # the two exclude each other (PS3.3 C.7.3.1)
     # What the source's pixels show is on the picture; where the source doesn't say, neither do we.
-    if header.burned_in is not None:
-        ds.BurnedInAnnotation = "YES" if header.burned_in else "NO"
+    burned_in = objects.burned_in(header, result)
+    if burned_in is not None:
+        ds.BurnedInAnnotation = "YES" if burned_in else "NO"
     ds.DerivationDescription = "Reduced picture with the outlines of findings; not for reading"
     source = objects.reference(header)
     source.PurposeOfReferenceCodeSequence = objects.coded(dcm("121322", "Source image for image processing operation"))

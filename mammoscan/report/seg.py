@@ -41,22 +41,55 @@ def mask(contour: NDArray[np.float64], rows: int, columns: int) -> NDArray[np.bo
 
     An outline that holds no pixel centre marks the pixel around its middle, so that no segment is empty.
     """
+    first, band = _band(contour, rows, columns)
+    out = np.zeros((rows, columns), bool)
+    out[first : first + len(band)] = band
+    return out
+
+
+def _band(contour: NDArray[np.float64], rows: int, columns: int) -> tuple[int, NDArray[np.bool_]]:
+    """A mask's first row, and its rows (n, columns) from there: masks are small in their images."""
     x0, y0 = contour[:, 0], contour[:, 1]
     x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
     first, last = (int(np.clip(v, 0, rows)) for v in (np.floor(y0.min()), np.ceil(y0.max())))
+    left, right = (int(np.clip(v, 0, columns)) for v in (np.floor(x0.min()), np.ceil(x0.max())))
     y = np.arange(first, last)[:, None] + 0.5
     with np.errstate(divide="ignore", invalid="ignore"):
         x = x0 + (y - y0) * (x1 - x0) / (y1 - y0)  # where each edge meets the middle of each row
     line, edge = np.nonzero((y0 <= y) != (y1 <= y))
-    start = np.clip(np.ceil(x[line, edge] - 0.5), 0, columns).astype(int)
-    flips = np.zeros((last - first, columns + 1), np.int32)
+    start = np.clip(np.ceil(x[line, edge] - 0.5), left, right).astype(int) - left
+    flips = np.zeros((last - first, right - left + 1), np.uint8)  # only odd or even counts: it may wrap
     np.add.at(flips, (line, start), 1)
-    out = np.zeros((rows, columns), bool)
-    out[first:last] = np.cumsum(flips[:, :columns], axis=1) % 2 == 1
-    if not out.any():
-        middle = contour.mean(axis=0)
-        out[int(np.clip(middle[1], 0, rows - 1)), int(np.clip(middle[0], 0, columns - 1))] = True
-    return out
+    inside = np.cumsum(flips[:, : right - left], axis=1, dtype=np.uint8) % 2 == 1
+    if not inside.any():
+        column, row = (int(np.clip(v, 0, n - 1)) for v, n in zip(contour.mean(axis=0), (columns, rows), strict=True))
+        middle = np.zeros((1, columns), bool)
+        middle[0, column] = True
+        return row, middle
+    out = np.zeros((last - first, columns), bool)
+    out[:, left:right] = inside
+    return first, out
+
+
+def _packed(bands: list[tuple[int, NDArray[np.bool_]]], rows: int, columns: int) -> bytes:
+    """Masks as frames of one bit a pixel, without gaps between rows and frames (PS3.5 8.1.1), of even length."""
+    out = np.zeros(-(-len(bands) * rows * columns // 16) * 2, np.uint8)
+    for frame, (first, band) in enumerate(bands):
+        byte, bit = divmod((frame * rows + first) * columns, 8)
+        bits = np.packbits(np.concatenate([np.zeros(bit, bool), band.ravel()]), bitorder="little")
+        out[byte : byte + len(bits)] |= bits
+    return out.tobytes()
+
+
+def _overlap(bands: list[tuple[int, NDArray[np.bool_]]], rows: int, columns: int) -> bool:
+    """Whether a pixel lies in several masks."""
+    taken = np.zeros((rows, columns), bool)
+    for first, band in bands:
+        there = taken[first : first + len(band)]
+        if (there & band).any():
+            return True
+        there |= band
+    return False
 
 
 def _segmentation(prediction: Prediction, number: int, result: StudyResult, context: ReportContext) -> bytes:
@@ -72,14 +105,14 @@ def _segmentation(prediction: Prediction, number: int, result: StudyResult, cont
     ds.ContentLabel, ds.ContentDescription, ds.ContentCreatorName = "FINDINGS", NOTICE[:64], ""
     # Type 2C where the plane has no orientation in the patient: as the source states it.
     ds.PatientOrientation = list(header.patient_orientation) or ""
-    masks = np.stack([mask(f.region.contour, header.rows, header.columns) for f in findings])
+    bands = [_band(f.region.contour, header.rows, header.columns) for f in findings]
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.Rows, ds.Columns, ds.NumberOfFrames = header.rows, header.columns, len(findings)
     ds.BitsAllocated = ds.BitsStored = 1
     ds.HighBit = ds.PixelRepresentation = 0
     ds.LossyImageCompression = "00"
     ds.SegmentationType = "BINARY"
-    ds.SegmentsOverlap = "YES" if masks.sum(axis=0, dtype=np.uint8).max() > 1 else "NO"
+    ds.SegmentsOverlap = "YES" if _overlap(bands, header.rows, header.columns) else "NO"
     ds.SegmentSequence = Sequence([_segment(n, f, context) for n, f in enumerate(findings, 1)])
     ds.ReferencedSeriesSequence = objects.references_by_series([header], "ReferencedInstanceSequence")
     organization = uids.of_result(f"seg-dimension-{header.sop_instance_uid}", result, context)
@@ -89,8 +122,7 @@ def _segmentation(prediction: Prediction, number: int, result: StudyResult, cont
     if header.spacing is not None:
         ds.FrameOfReferenceUID = uids.uid("plane", header.sop_instance_uid)
         ds.PositionReferenceIndicator = ""
-    packed = np.packbits(masks.ravel(), bitorder="little").tobytes()
-    ds.add_new("PixelData", "OB", packed + b"\0" * (len(packed) % 2))
+    ds.add_new("PixelData", "OB", _packed(bands, header.rows, header.columns))
     return to_bytes(ds)
 
 

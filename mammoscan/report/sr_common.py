@@ -71,6 +71,13 @@ def sct(value: str, meaning: str) -> Code:
     return Code(value, "SCT", meaning)
 
 
+DEIDENTIFICATION = (
+    dcm("113100", "Basic Application Confidentiality Profile"),
+    dcm("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
+    dcm("113108", "Retain Patient Characteristics Option"),
+)
+
+
 def _plain(item: Dataset) -> Dataset:
     # highdicom's items refuse children by reference; as plain data sets they take any.
     ds = Dataset()
@@ -190,6 +197,20 @@ def study_attributes(ds: Dataset, result: StudyResult) -> None:
         ds.StudyDescription = study.study_description
     if study.timezone_offset:
         ds.TimezoneOffsetFromUTC = study.timezone_offset
+    if result.deidentified:
+        _deidentification(ds)
+
+
+def _deidentification(ds: Dataset) -> None:
+    """What was done to the identities (PS3.3 C.7.1.1, PS3.15 E.1.1, PS3.16 CID 7050)."""
+    ds.PatientIdentityRemoved = "YES"
+    ds.DeidentificationMethod = ["mammoscan: keyed pseudonyms", "dates moved by patient", "ages to 90 years"]
+    ds.DeidentificationMethodCodeSequence = Sequence()
+    for value in DEIDENTIFICATION:
+        item = Dataset()
+        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value.value, "DCM", value.meaning
+        ds.DeidentificationMethodCodeSequence.append(item)
+    ds.LongitudinalTemporalInformationModified = "MODIFIED"
 
 
 def equipment_attributes(ds: Dataset, context: ReportContext) -> None:

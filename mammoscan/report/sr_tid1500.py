@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
-    Comprehensive3DSR,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
     GraphicTypeValues,
@@ -23,7 +22,6 @@ from highdicom.sr import (
     SourceImageForRegion,
     TrackingIdentifier,
 )
-from pydicom import Dataset
 from pydicom.sr.codedict import codes as known
 
 from mammoscan.codes import SIDE_CODES
@@ -33,11 +31,9 @@ from mammoscan.report.sr_common import (
     MM2,
     PERCENT,
     dcm,
-    equipment_attributes,
-    evidence,
+    document,
     headers_of,
     sct,
-    study_attributes,
     to_bytes,
     version,
 )
@@ -79,30 +75,19 @@ def render(result: StudyResult, context: ReportContext) -> bytes:
         # makes it conditional), and every image stands in the evidence.
         referenced_images=None,
     )
-    sources = [_source(h, result) for h in headers_of(result)]
-    ds = Comprehensive3DSR(
-        evidence=sources,
-        content=report,
-        series_instance_uid=uids.of_result("tid1500-series", result, context),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=uids.of_result("tid1500", result, context),
-        instance_number=1,
-        manufacturer="mammoscan",
-        is_complete=True,
-        is_final=False,
-        is_verified=False,
-        record_evidence=False,
+    # By highdicom's own document class the content would be copied and searched for references twice over, which
+    # takes longer than all the rest; the evidence is known here, every image of the study.
+    ds = document(
+        SOP_CLASS,
+        uids.of_result("tid1500", result, context),
+        uids.of_result("tid1500-series", result, context),
+        SERIES_NUMBER,
+        "mammoscan findings (research, second reading)",
+        result,
+        context,
     )
-    study_attributes(ds, result)
-    equipment_attributes(ds, context)
-    ds.SeriesDescription = "mammoscan findings (research, second reading)"
-    ds.ContentDate = ds.InstanceCreationDate = context.created[0]
-    ds.ContentTime = ds.InstanceCreationTime = context.created[1]
-    ds.CurrentRequestedProcedureEvidenceSequence = evidence(headers_of(result), result)
-    # highdicom stamps itself with the clock of the machine; the same result must give the same bytes.
-    for keyword in ("SeriesDate", "SeriesTime", "InstanceCreatorUID", "ContributingEquipmentSequence"):
-        if keyword in ds:
-            del ds[keyword]
+    for element in report[0]:
+        ds[element.tag] = element
     return to_bytes(ds)
 
 
@@ -125,16 +110,6 @@ def _nothing(result: StudyResult, context: ReportContext) -> MeasurementsAndQual
         algorithm_id=AlgorithmIdentification(name=context.model.name, version=version(context)),
         qualitative_evaluations=[QualitativeEvaluation(dcm("111017", "CAD Processing and Findings Summary"), outcome)],
     )
-
-
-def _source(header: Header, result: StudyResult) -> Dataset:
-    """What highdicom wants to see of a source image."""
-    ds = Dataset()
-    study_attributes(ds, result)
-    ds.SOPClassUID, ds.SOPInstanceUID = header.sop_class_uid, header.sop_instance_uid
-    ds.SeriesInstanceUID, ds.Modality = header.series_instance_uid, header.modality
-    ds.Rows, ds.Columns = header.rows, header.columns
-    return ds
 
 
 def _group(finding: Finding, header: Header, context: ReportContext) -> PlanarROIMeasurementsAndQualitativeEvaluations:

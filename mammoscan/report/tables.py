@@ -307,12 +307,14 @@ def run_json(
     """
     content: dict[str, Any] = {
         "notice": NOTICE,
-        "created": "".join(context.created),
+        # With pseudonyms neither the clock, which would tell by how much dates were moved, nor a path that may name people.
+        "created": "" if config.deidentify else "".join(context.created),
+        "deidentified": config.deidentify is not None,
         "versions": {"python": platform.python_version(), **_versions()},
         "configuration": dataclasses.asdict(config.analysis),
         "config_digest": context.config_digest,
         "model": dataclasses.asdict(context.model),
-        "archive": str(config.archive.resolve()),
+        "archive": "" if config.deidentify else str(config.archive.resolve()),
         "threshold": context.threshold,
         "breast_threshold": context.breast_threshold,
         "finding_threshold": context.finding_threshold,

@@ -24,6 +24,11 @@ def of_result(kind: str, result: StudyResult, context: ReportContext) -> str:
 
 def tracking(header: Header, number: int, model_sha256: str, config_digest: str) -> tuple[str, str]:
     """Tracking Identifier and Tracking Unique Identifier of an image's finding (1, 2, ...)."""
-    place = "-".join(v for v in (header.laterality.value, header.view.value) if v != "unknown")
     unique = uid("finding", header.sop_instance_uid, str(number), model_sha256, config_digest)
-    return f"{place or 'image'}-{number}-{unique[-6:]}", unique
+    return tracking_id(header, number, unique), unique
+
+
+def tracking_id(header: Header, number: int, unique: str) -> str:
+    """Tracking Identifier of an image's finding with a Tracking Unique Identifier."""
+    place = "-".join(v for v in (header.laterality.value, header.view.value) if v != "unknown")
+    return f"{place or 'image'}-{number}-{unique[-6:]}"

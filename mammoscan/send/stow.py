@@ -21,6 +21,17 @@ _AT_ONCE = 20  # objects in one request: bounds what is in doubt and what is hel
 _CONFIGURATION = {400, 401, 403, 404, 405, 406, 411, 413, 415}
 
 
+class _Bearer(requests.auth.AuthBase):
+    """A bearer token (RFC 6750). As a mere header, requests would replace it by what ~/.netrc says of the host."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
 class Stow:
     """A DICOMweb server."""
 
@@ -28,8 +39,8 @@ class Stow:
         self._url = destination.url
         self._timeout = config.timeout
         self._session = requests.Session()
-        if config.ca is not None:
-            self._session.verify = str(config.ca)
+        # Given with each request: requests puts REQUESTS_CA_BUNDLE before what its session was told.
+        self._trusted: str | None = str(config.ca) if config.ca is not None else None
         if config.certificate is not None:
             self._session.cert = (str(config.certificate), str(config.key or config.certificate))
         if config.token_file is not None:
@@ -37,7 +48,7 @@ class Stow:
                 token = config.token_file.read_text(encoding="ascii").strip()
             except (OSError, UnicodeDecodeError) as error:
                 raise UsageError("the token cannot be read", path=config.token_file) from error
-            self._session.headers["Authorization"] = f"Bearer {token}"
+            self._session.auth = _Bearer(token)
 
     def __enter__(self) -> Stow:
         return self
@@ -60,6 +71,7 @@ class Stow:
                 params={"SOPInstanceUID": item.sop_instance_uid},
                 headers={"Accept": "application/dicom+json"},
                 timeout=self._timeout,
+                verify=self._trusted,
             )
         except requests.RequestException as error:
             raise PeerError(_reason(error), path=self._url) from error
@@ -94,6 +106,7 @@ class Stow:
                     "Accept": "application/dicom+json",
                 },
                 timeout=self._timeout,
+                verify=self._trusted,
             )
         except requests.exceptions.SSLError as error:
             raise ConfigurationError("the TLS connection was not accepted", path=self._url) from error

@@ -172,6 +172,20 @@ def test_masks_agree_with_an_independent_point_in_polygon_test():
         assert np.array_equal(seg.mask(contour, 60, 50).ravel(), inside)
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(37, 29), (8, 16), (5, 3)])
+def test_frames_are_packed_one_after_the_other_whatever_their_size(rows, columns):
+    rng = np.random.default_rng(rows)
+    contours = [rng.uniform(-3, 1.2, (n, 2)) * (columns, rows) for n in (3, 7, 12)]
+    contours.append(np.array([[0.1, 0.1], [0.2, 0.1], [0.2, 0.2]]))  # holds no pixel's centre
+    masks = np.stack([seg.mask(c, rows, columns) for c in contours])
+    packed = np.packbits(masks.ravel(), bitorder="little").tobytes()
+    bands = [seg._band(c, rows, columns) for c in contours]
+    assert seg._packed(bands, rows, columns) == packed + b"\0" * (len(packed) % 2)
+    for chosen in ([0], [0, 1], [2, 3], [0, 1, 2, 3]):
+        shared = masks[chosen].sum(axis=0).max() > 1
+        assert seg._overlap([bands[n] for n in chosen], rows, columns) == shared
+
+
 def test_an_outline_between_pixel_centres_still_marks_a_pixel():
     sliver = np.array([[3.1, 2.1], [3.3, 2.1], [3.2, 2.3]])
     mask = seg.mask(sliver, 6, 8)

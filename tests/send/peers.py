@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -65,6 +68,10 @@ class Orthanc:
         return f"ORTHANC@127.0.0.1:{self.port}"
 
     @property
+    def root(self):
+        return f"http://127.0.0.1:{self.http}"
+
+    @property
     def web(self):
         return f"http://127.0.0.1:{self.http}/dicom-web/studies"
 
@@ -102,6 +109,62 @@ class Orthanc:
     def arrivals(self):
         """How many instances ever arrived as new."""
         return sum(c["ChangeType"] == "NewInstance" for c in self.get("changes?limit=10000")["Changes"])
+
+
+class Gateway:
+    """HTTPS before a DICOMweb server, since Debian's Orthanc 1.10.1 ends with a segmentation fault at the first
+    HTTPS request. Keeps the Authorization of every request.
+
+    tls: folder with ``server.pem``, ``server.key`` and ``ca.pem``. bearer: who does not show this token gets 401.
+    ask: whether a client's certificate of the same authority is asked for.
+    """
+
+    def __init__(self, behind: str, tls: Path, *, bearer: str = "", ask: bool = False):
+        self.authorizations: list[str] = []
+        gateway = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self):
+                said = self.headers.get("Authorization", "")
+                gateway.authorizations.append(said)
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                if bearer and said != f"Bearer {bearer}":
+                    status, kind, content = 401, "text/plain", b"no"
+                else:
+                    headers = {k: v for k, v in self.headers.items() if k in {"Content-Type", "Accept"}}
+                    # Only the path counts: the address before it is this gateway's.
+                    there = requests.request(self.command, behind + self.path, data=body, headers=headers, timeout=60)
+                    status, kind, content = there.status_code, there.headers.get("Content-Type", ""), there.content
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = answer  # noqa: N815 (the library's names)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls / "server.pem", tls / "server.key")
+        if ask:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(tls / "ca.pem")
+        # The handshake is each connection's own matter: a client that breaks it off must not stop the others.
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.web = f"https://127.0.0.1:{self.server.server_port}/dicom-web/studies"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 class StoreScp:

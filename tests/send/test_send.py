@@ -15,7 +15,7 @@ from mammoscan.errors import ExitCode, UsageError
 from mammoscan.ledger import Ledger
 from mammoscan.send.deliver import deliver
 from mammoscan.send.destination import LONGEST_WAIT, SendConfig, parse
-from tests.send.peers import ORTHANC, STORESCP, Orthanc, Results, StoreScp, free_port
+from tests.send.peers import ORTHANC, STORESCP, Gateway, Orthanc, Results, StoreScp, free_port
 
 
 @pytest.fixture
@@ -368,6 +368,159 @@ def test_a_peer_whose_certificate_is_not_trusted_gets_nothing(made, tmp_path, ce
     with StoreScp(tmp_path / "scp", *map(str, options[:3]), "-ic") as peer:
         assert _deliver(made, peer.to, tls=True, attempts=1).unsent == len(made.uids())
         assert peer.requests() == []
+
+
+@ORTHANC
+@pytest.mark.outside
+def test_https_with_the_certificates_of_both_sides(made, empty_orthanc, certificates):
+    files = {"ca": certificates / "ca.pem", "certificate": certificates / "client.pem",
+             "key": certificates / "client.key"}  # fmt: skip
+    with Gateway(empty_orthanc.root, certificates, ask=True) as gate:
+        assert gate.web.startswith("https:")
+        # Without the certificate that it asks for nothing arrives.
+        assert _deliver(made, gate.web, ca=files["ca"], attempts=1).unsent == len(made.uids())
+        assert empty_orthanc.instances() == set()
+        assert _deliver(made, gate.web, **files).unsent == 0
+        assert empty_orthanc.instances() == made.uids()
+
+
+@ORTHANC
+@pytest.mark.outside
+@pytest.mark.parametrize("named", [True, False])
+def test_https_by_the_authority_given_whatever_the_environment_names(
+    made, empty_orthanc, certificates, monkeypatch, named
+):
+    """requests prefers REQUESTS_CA_BUNDLE to what its session was told."""
+    import certifi
+
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    if named:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
+    with Gateway(empty_orthanc.root, certificates) as gate:
+        assert _deliver(made, gate.web, ca=certificates / "ca.pem").unsent == 0
+        assert empty_orthanc.instances() == made.uids()
+
+
+@ORTHANC
+@pytest.mark.outside
+def test_a_server_whose_certificate_is_not_trusted_gets_nothing_and_is_not_tried_again(
+    made, empty_orthanc, certificates
+):
+    waits = []
+    with Gateway(empty_orthanc.root, certificates) as gate:
+        assert _deliver(made, gate.web, attempts=5, sleep=waits.append).unsent == len(made.uids())
+        # The right authority, another host: the certificate is for 127.0.0.1.
+        elsewhere = gate.web.replace("127.0.0.1", "localhost")
+        options = {"ca": certificates / "ca.pem", "attempts": 5, "sleep": waits.append}
+        assert _deliver(made, elsewhere, **options).unsent == len(made.uids())
+        assert waits == []
+        assert gate.authorizations == []
+        assert empty_orthanc.instances() == set()
+
+
+@ORTHANC
+@pytest.mark.outside
+def test_a_bearer_token_opens_and_is_told_to_nobody_else(made, tmp_path, empty_orthanc, certificates, monkeypatch):
+    token = tmp_path / "token"
+    token.write_text("s3cret-of-the-gateway\n")
+    # An entry for every host: what is in ~/.netrc must not take the token's place.
+    (tmp_path / "netrc").write_text("default login somebody password something\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with Gateway(empty_orthanc.root, certificates, bearer="s3cret-of-the-gateway") as gate:
+        done = subprocess.run(
+            _command(made, "--to", gate.web, "--tls-ca", certificates / "ca.pem", "--token-file", token, "--log-file",
+                     tmp_path / "log"),
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert set(gate.authorizations) == {"Bearer s3cret-of-the-gateway"}
+        assert empty_orthanc.instances() == made.uids()
+        # What is in doubt is asked for with the token too.
+        with Ledger(made.out) as ledger, ledger.connection as db:
+            db.execute("UPDATE sends SET state = 'sending'")
+        again = _deliver(made, gate.web, ca=certificates / "ca.pem", token_file=token)
+        assert (again.unsent, empty_orthanc.arrivals()) == (0, len(made.uids()))
+    said = done.stdout.encode() + done.stderr.encode() + (tmp_path / "log").read_bytes()
+    said += (made.out / "ledger.sqlite").read_bytes()
+    assert b"s3cret" not in said
+
+
+@ORTHANC
+@pytest.mark.outside
+@pytest.mark.parametrize("written", ["another", None])
+def test_a_wrong_or_missing_token_ends_the_attempts_and_leaves_everything_queued(
+    made, tmp_path, empty_orthanc, certificates, written
+):
+    options = {"ca": certificates / "ca.pem"}
+    if written:
+        options["token_file"] = tmp_path / "token"
+        options["token_file"].write_text(written)
+    waits = []
+    with Gateway(empty_orthanc.root, certificates, bearer="right") as gate:
+        delivery = _deliver(made, gate.web, attempts=5, sleep=waits.append, **options)
+    assert delivery.unsent == len(made.uids())
+    assert waits == []
+    assert len(gate.authorizations) == 1
+    assert empty_orthanc.instances() == set()
+
+
+def test_a_token_that_cannot_be_read_is_a_usage_error(made, tmp_path):
+    (tmp_path / "token").write_bytes("schlüssel".encode("latin-1"))
+    done = subprocess.run(
+        _command(made, "--to", "https://127.0.0.1:1/studies", "--token-file", tmp_path / "token"),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == ExitCode.USAGE
+    assert "token" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@ORTHANC
+@pytest.mark.outside
+def test_run_sends_what_it_writes_and_says_so_with_its_status(tmp_path, empty_orthanc, certificates):
+    """The command line of `run --send-to`: to a PACS, through a gateway with a token, and to nobody."""
+    import json
+
+    from mammoscan.domain import Density, Laterality, View
+    from mammoscan.synthetic import phantom
+    from mammoscan.synthetic.dicom import Subject, file_bytes, mammogram_dataset
+
+    archive, out, token = tmp_path / "archive", tmp_path / "out", tmp_path / "token"
+    archive.mkdir()
+    pixels, _ = phantom.render(phantom.Spec(Laterality.LEFT, View.CC, Density.B), 1)
+    ds = mammogram_dataset(
+        pixels, laterality=Laterality.LEFT, view=View.CC, subject=Subject("RUN-1", "Run^Rita"), spacing_mm=0.27
+    )
+    (archive / "1.dcm").write_bytes(file_bytes(ds))
+    token.write_text("right")
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "mammoscan", "run", str(archive), "--out", str(out), "--settle-seconds", "0",
+                   "--json", "--attempts", "1", *map(str, arguments)]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr
+        return done, json.loads(done.stdout) if done.stdout else {}
+
+    dead = f"X@127.0.0.1:{free_port()}"
+    done, summary = run("--send-to", dead)
+    assert done.returncode == ExitCode.SOME_FAILED
+    assert (summary["analysed"], summary["sent"], summary["unsent"]) == (1, 0, 3)
+    assert "3 of 3 objects are not sent" in done.stderr
+    with Gateway(empty_orthanc.root, certificates, bearer="right") as gate:
+        options = ("--send-to", empty_orthanc.dimse, "--send-to", gate.web, "--tls-ca", certificates / "ca.pem",
+                   "--token-file", token)  # fmt: skip
+        done, summary = run(*options)
+        assert done.returncode == ExitCode.ALL_ANALYSED, done.stderr
+        assert (summary["analysed"], summary["unchanged"], summary["sent"], summary["unsent"]) == (0, 1, 6, 0)
+        done, summary = run(*options)
+        assert (done.returncode, summary["sent"]) == (ExitCode.ALL_ANALYSED, 0)
+    assert empty_orthanc.instances() == {
+        str(pydicom.dcmread(p, stop_before_pixels=True).SOPInstanceUID) for p in out.rglob("*.dcm")
+    }
+    done, _ = run("--send-to", "nonsense")
+    assert done.returncode == ExitCode.USAGE
+    assert "not a destination" in done.stderr
 
 
 def test_a_folder_that_is_no_result_is_a_usage_error(tmp_path):
