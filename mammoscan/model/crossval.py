@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 # Of the heads' penalties (scikit-learn's C), by head.
 STRENGTH = {"lesion": 3e-4, "pathology": 3e-4, "tissue": 1e-3, "grade": 1e-3, "whole": 1e-4}
+WATCHED = 600  # candidates of the validation part that an epoch is judged by
 REGION_STRENGTH = 0.1
 SCORE_STRENGTH = 1.0
 # What the score of a region is fitted on, by name; the ablation shows them side by side.
@@ -146,11 +147,12 @@ def fit(
     )
     heads = _film_heads(examples, frozen, np.isin(fold, training)) | _region_heads(examples, frozen, rows)
     folder.mkdir(parents=True, exist_ok=True)
-    trained = region.train(frozen.cases, rows, held, config, folder) if config.epochs else region.Trained({}, -1, [])
+    watched = _watched(examples, held)
+    trained = region.train(frozen.cases, rows, watched, config, folder) if config.epochs else region.Trained({}, -1, [])
+    known = _conv5_of(examples, frozen, trained.weights, fold == validation)
     # Random places teach the heads; a score is of candidates and true boxes, and calibrated on those.
     held = held[examples.kind[held] != "random"]
-    conv5, _ = _conv5(frozen, held, trained.weights)
-    inputs = outputs.region_inputs(conv5, _linear(heads, frozen, held), examples.features[held])
+    inputs = outputs.region_inputs(known[0][held], _linear(heads, frozen, held), examples.features[held])
     truth = examples.label[held] == MALIGNANT
     regions, losses = {}, {}
     for name, wanted in VARIANTS.items():
@@ -163,11 +165,11 @@ def fit(
     variant = min(losses, key=lambda name: losses[name])
     log.info("%s: loss of the region score by variant %s", folder.name, {k: round(v, 4) for k, v in losses.items()})
     partial = Fold(trained.weights, heads, regions, variant, None, None, trained.epoch, trained.curve)
-    said = say(examples, frozen, partial, fold == validation)
+    said = say(examples, frozen, partial, fold == validation, known)
     image = _image_score(examples, said, fold == validation, variant)
     if image is not None:
         partial = dataclasses.replace(partial, image=image)
-        said = say(examples, frozen, partial, fold == validation)
+        said = say(examples, frozen, partial, fold == validation, known)
     breast = _breast_score(examples, said, fold == validation) if image is not None else None
     return dataclasses.replace(partial, breast=breast)
 
@@ -212,13 +214,33 @@ def all_layers(
     return np.asarray(np.load(store))
 
 
-def say(examples: Examples, frozen: Frozen, model: Fold, films: NDArray[np.bool_]) -> Said:
-    """Apply a fold's model to some films and their rows."""
+def _watched(examples: Examples, held: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The validation rows by which the epoch is chosen: all boxes, and candidates evenly among them."""
+    candidate = examples.kind[held] == "candidate"
+    some = held[candidate]
+    chosen = some[np.linspace(0, len(some) - 1, min(WATCHED, len(some))).astype(int)]
+    return np.concatenate([held[~candidate], chosen])
+
+
+def _conv5_of(
+    examples: Examples, frozen: Frozen, weights: dict[str, NDArray[Any]], films: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """conv5's class and kind logits of all rows of some films; nan for others."""
+    rows = np.flatnonzero(films[examples.film] & (frozen.cases.record >= 0))
+    conv5, kinds = (np.full((len(examples.label), size), np.nan) for size in (len(CLASSES), len(KINDS)))
+    conv5[rows], kinds[rows] = _conv5(frozen, rows, weights)
+    return conv5, kinds
+
+
+def say(
+    examples: Examples, frozen: Frozen, model: Fold, films: NDArray[np.bool_],
+    known: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> Said:  # fmt: skip
+    """Apply a fold's model to some films and their rows. known: what conv5 says of these rows, if that is known."""
     rows = np.flatnonzero(films[examples.film] & (frozen.cases.record >= 0))
     n, m = len(examples.label), len(examples.source)
-    conv5, kinds = np.full((n, len(CLASSES)), np.nan), np.full((n, len(KINDS)), np.nan)
+    conv5, kinds = known or _conv5_of(examples, frozen, model.tail, films)
     straight = np.full((n, len(CLASSES)), np.nan)
-    conv5[rows], kinds[rows] = _conv5(frozen, rows, model.tail)
     straight[rows] = _linear(model.heads, frozen, rows)
     inputs = outputs.region_inputs(conv5[rows], straight[rows], examples.features[rows])
     odds = {}
