@@ -200,7 +200,7 @@ def _subgroups(audit: Audit) -> str:
     return (
         "<h2 id='subgroups'>Subgroups</h2><details open><summary>Every subgroup</summary>"
         + _table(("level", "by", "group", "metric", "value (95 % interval)", "positives/cases", ""), rows, {4, 5})
-        + "</details><h3>Do they differ?</h3><p class='muted'>Wald test over patients that all known groups are alike; no correction for "
+        + "</details><h3>Do they differ?</h3><p class='muted'>Wald test on log odds, over patients, that all known groups are alike; no correction for "
         "the number of tests, so expect 1 in 20 below 0.05 by chance.</p>"
         + _table(("level", "by", "metric", "chi-squared", "degrees of freedom", "p"), tests, {3, 4, 5})
     )

@@ -226,7 +226,7 @@ def _subgroups(audit: Audit) -> list[Any]:
         out += [
             Spacer(1, 3 * mm),
             _text(
-                "Test that the groups are alike (Wald, over patients; not corrected for many tests)",
+                "Test that the groups are alike (Wald on log odds, over patients; not corrected for many tests)",
                 9,
                 bold=True,
                 after=3,

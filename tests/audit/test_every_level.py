@@ -221,10 +221,15 @@ def test_every_subgroup_has_its_counts_values_intervals_and_a_test_for_differenc
                 assert g["lower"] < g["upper"]
     tests = {(d["factor"], d["metric"]): d for d in data["subgroup_tests"]}
     assert {factor for factor, _ in tests} == set(OF)
-    # Two groups of independent cases: the Wald test by hand.
+    # Two groups of independent cases: the Wald test on log odds by hand, half a case moved to the middle.
     sides = [np.array([r["score"] >= 0.5 for r in rows if r["label"] and r["laterality"] == s]) for s in "LR"]
-    variance = sum(x.mean() * (1 - x.mean()) / (len(x) - 1) for x in sides)
-    expected = (sides[0].mean() - sides[1].mean()) ** 2 / variance
+    middles = [(x.sum() + 0.5) / (len(x) + 1) for x in sides]
+    logits = [math.log(p / (1 - p)) for p in middles]
+    variances = [
+        max(x.mean() * (1 - x.mean()) / (len(x) - 1), p * (1 - p) / len(x)) / (p * (1 - p)) ** 2
+        for x, p in zip(sides, middles, strict=True)
+    ]
+    expected = (logits[0] - logits[1]) ** 2 / sum(variances)
     found = tests["laterality", "sensitivity"]
     assert (found["chi_squared"], found["degrees_of_freedom"]) == (pytest.approx(expected, **EXACT), 1)
     assert found["p"] == pytest.approx(chi2.sf(expected, 1), **EXACT)
