@@ -244,7 +244,7 @@ def confusion(ax: Axes, level: LevelAudit, threshold: Threshold) -> None:
     """Two-by-two table at a threshold, with row shares."""
     tp, fp, fn, tn = level.tables[threshold.name]
     _matrix(ax, np.array([[tn, fp], [fn, tp]]), ("negative", "positive"), ("not flagged", "flagged"))
-    ax.set(xlabel=f"at {threshold.name} (score {threshold.value:.3g} and above)", ylabel="truth")
+    ax.set(xlabel=f"flagged: score {threshold.value:.3g} and above", ylabel="truth")
 
 
 def class_confusion(ax: Axes, report: ClassReport, how: str) -> None:

@@ -276,11 +276,12 @@ def _gallery(gallery: Gallery, audit: Audit, out: Path) -> list[Any]:
     key = _text(
         "Green: malignant lesions, blue: benign ones. Orange: marks, thick where flagged.", 7.5, grey=True, after=4
     )
+    head = [title, key] if any(card.picture for card in gallery.cards) else [title]
     cells = [_card(card, audit, out) for card in gallery.cards]
     rows = [cells[i : i + 4] + [""] * (4 - len(cells[i : i + 4])) for i in range(0, len(cells), 4)]
     table = Table(rows, colWidths=[WIDTH / 4] * 4)
     table.setStyle(TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 2)]))
-    return [Spacer(1, 4 * mm), KeepTogether([title, key, table])]
+    return [Spacer(1, 4 * mm), KeepTogether([*head, table])]
 
 
 def _card(card: Card, audit: Audit, out: Path) -> list[Any]:
