@@ -278,3 +278,19 @@ def test_any_measured_metric_can_be_a_bar_on_either_side_of_its_value(study, tmp
     bars = json.loads((out / "metrics.json").read_text())["bars"]
     assert [b["met"] for b in bars] == expected
     assert all(math.isfinite(b["value"]) for b in bars)
+
+
+def test_free_response_through_the_command_is_that_of_trying_every_threshold(study, tmp_path):
+    run, labels, _ = study
+    run_audit(run, "--labels", labels, "--out", tmp_path / "out", "--level", "region")
+    found = {m["metric"]: m for m in json.loads((tmp_path / "out" / "metrics.json").read_text())["metrics"]}
+    images = rows_of(run / "images.csv")
+    # One mark an image, which lies on the lesion where there is one.
+    hits = np.array([float(r["malignancy"]) for r in images if truth_of(r)])
+    false = np.array([float(r["malignancy"]) for r in images if not truth_of(r)])
+    for rate in (0.25, 0.5, 1, 2, 4):
+        reached = [t for t in [*hits, *false] if (false >= t).sum() / len(images) <= rate]
+        row = found[f"froc_sensitivity_at_{rate:g}"]
+        assert row["value"] == pytest.approx(max((hits >= t).mean() for t in reached), **EXACT)
+        assert (row["cases"], row["positives"], row["patients"]) == (160, 20, 40)
+        assert row["lower"] <= row["value"] <= row["upper"]

@@ -356,3 +356,21 @@ def test_the_documentation_says_that_one_papers_sensitivity_is_none():
         "Sensitivity is TP/(TP+FN). One of the two source papers prints TP/(TP+TN), which is not a sensitivity."
         in readme
     )
+
+
+def test_the_pdf_holds_every_figure_gallery_and_table_of_the_page(pictured, tmp_path):
+    run, labels = pictured
+    out = tmp_path / "out"
+    run_audit(run, "--labels", labels, "--out", out, "--baseline", run, "--sensitivity", "0.9")
+    page, written = (out / "audit.html").read_text(), text_of(out / "audit.pdf")
+    figures = [html.unescape(title) for title in re.findall(r"<figcaption>(.*?)</figcaption>", page)]
+    assert len(figures) >= 9
+    pictures = re.findall(r"<h2[^>]*>((?:Worst|Against|All metrics|Subgroups)[^<]*)", page)
+    assert len(pictures) == 5
+    # Titles of figures that stand side by side are mingled line by line.
+    words = set(written.split())
+    for title in (*figures, *pictures):
+        assert set(title.split()) <= words, title
+    images = (out / "audit.pdf").read_bytes()
+    assert images.count(b"/SMask ") == len(figures)  # a figure is a PNG, that has a mask; a picture a JPEG
+    assert images.count(b"/DCTDecode") == page.count("data:image/jpeg") == 4
