@@ -82,9 +82,7 @@ def summary(audit: Audit) -> tuple[str, ...]:
     out += _ranking(level, units)
     if level.thresholds:
         out += _operating_point(level, level.thresholds[0], units, audit.config.settings.prevalence)
-        for t in level.thresholds[1:]:
-            if found := uselessness(level, t):
-                out.append(f"At “{t.name}” (scores of {t.value:.3g} and above) {found}")
+        out += _other_points(level)
     else:
         out.append(
             "No operating point is known, so sensitivity and specificity are not given; name one with --threshold."
@@ -165,6 +163,18 @@ def uselessness(level: LevelAudit, t: Threshold) -> str:
     if interval is not None and interval.lower <= 0.5:
         return f"these cases do not show that it tells {units} with cancer from those without better than drawing lots."
     return ""
+
+
+def _other_points(level: LevelAudit) -> list[str]:
+    """Which operating points after the first do not help, those with the same reason together."""
+    reasons: dict[str, list[str]] = {}
+    for t in level.thresholds[1:]:
+        if found := uselessness(level, t):
+            reasons.setdefault(found, []).append(f"“{t.name}” (scores of {t.value:.3g} and above)")
+    return [
+        f"At {', '.join(names[:-1])}{' and ' if names[1:] else ''}{names[-1]} {found}"
+        for found, names in reasons.items()
+    ]
 
 
 def _instead(level: LevelAudit, units: str) -> list[str]:

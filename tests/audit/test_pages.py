@@ -79,6 +79,12 @@ def test_a_second_operating_point_that_flags_everybody_is_named(tmp_path):
     page, _ = audit_scores(tmp_path, [0.9] * 20, [0.4] * 20, "--threshold", "0.6", "--threshold", "0.2")
     red = [text for text, bad in lead(page) if bad]
     assert [text.partition(" it flags")[0] for text in red] == ["At “threshold 0.2” (scores of 0.2 and above)"]
+    page, _ = audit_scores(tmp_path, [0.9] * 20, [0.4] * 20, *(x for n in "6321" for x in ("--threshold", f"0.{n}")))
+    (red,) = [text for text, bad in lead(page) if bad]
+    assert red.startswith(
+        "At “threshold 0.3” (scores of 0.3 and above), “threshold 0.2” (scores of 0.2 and above) and "
+        "“threshold 0.1” (scores of 0.1 and above) it flags every one of the 40 patients"
+    )
 
 
 def test_an_operating_point_that_chance_could_equal_is_said_and_a_good_one_is_not(tmp_path):
