@@ -133,7 +133,7 @@ def roc(ax: Axes, level: LevelAudit) -> None:
     ax.set(
         xlabel="1 - specificity (false positive rate)",
         ylabel="sensitivity, TP/(TP+FN)",
-        xlim=(-0.01, 1),
+        xlim=(-0.01, 1.01),
         ylim=(0, 1.01),
     )
     ax.legend(fontsize=7.5, loc="lower right", frameon=False)

@@ -158,7 +158,7 @@ def uselessness(level: LevelAudit, t: Threshold) -> str:
     if not tn:
         return f"it flags every one of the {fp:,} {units} without cancer; such an operating point {NO_USE}."
     if tp * (fp + tn) <= fp * (tp + fn):
-        return f"it flags {units} without cancer as often as those with cancer; such an operating point {NO_USE}."
+        return f"it flags {units} without cancer at least as often as those with cancer, which shows no use of it."
     interval = find(level, "balanced_accuracy", t.name).interval
     if interval is not None and interval.lower <= 0.5:
         return f"these cases do not show that it tells {units} with cancer from those without better than drawing lots."
