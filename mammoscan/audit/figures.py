@@ -133,7 +133,7 @@ def roc(ax: Axes, level: LevelAudit) -> None:
     ax.set(
         xlabel="1 - specificity (false positive rate)",
         ylabel="sensitivity, TP/(TP+FN)",
-        xlim=(-0.01, 1),
+        xlim=(-0.01, 1.01),
         ylim=(0, 1.01),
     )
     ax.legend(fontsize=7.5, loc="lower right", frameon=False)
@@ -244,7 +244,7 @@ def confusion(ax: Axes, level: LevelAudit, threshold: Threshold) -> None:
     """Two-by-two table at a threshold, with row shares."""
     tp, fp, fn, tn = level.tables[threshold.name]
     _matrix(ax, np.array([[tn, fp], [fn, tp]]), ("negative", "positive"), ("not flagged", "flagged"))
-    ax.set(xlabel=f"at {threshold.name} (score {threshold.value:.3g} and above)", ylabel="truth")
+    ax.set(xlabel=f"flagged: score {threshold.value:.3g} and above", ylabel="truth")
 
 
 def class_confusion(ax: Axes, report: ClassReport, how: str) -> None:
@@ -303,8 +303,8 @@ def forest(groups: Sequence[Group], level: LevelAudit) -> Figure:
         for y, factor, group in lines:
             _line(ax, y, found.get((factor, group, metric)))
         ax.set_yticks(ticks, names if number == 0 else [], fontsize=7.5)
-        ax.tick_params(axis="x", labelsize=7.5)
-        ax.set(xlim=(0, 1), ylim=(len(ticks) - 0.4, -0.8))
+        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"], fontsize=7.5)
+        ax.set(xlim=(-0.03, 1.03), ylim=(len(ticks) - 0.4, -0.8))
         ax.set_xlabel(f"{'AUC' if metric == 'auc' else metric}{f' at {where}' if where else ''}", fontsize=8)
         ax.grid(axis="x", color="#e6e6e6", lw=0.6)
         ax.set_axisbelow(True)

@@ -12,7 +12,7 @@ from mammoscan import NOTICE, __version__
 from mammoscan.audit import gallery as gallery_module
 from mammoscan.audit import words
 from mammoscan.audit.gallery import Card, Gallery
-from mammoscan.audit.links import link_to
+from mammoscan.audit.links import link_to, report_of
 from mammoscan.audit.measure import LevelAudit, reaches
 from mammoscan.audit.metrics import ClassReport
 from mammoscan.audit.story import Audit
@@ -33,7 +33,7 @@ td.n{font-variant-numeric:tabular-nums;white-space:nowrap}td.r{color:#595959;max
 figure.wide{flex:1 1 100%;max-width:1040px}figure.slim{flex:0 1 330px}figure svg{width:100%;height:auto}
 figcaption{font-weight:600;font-size:.92rem}.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:.9rem}
 .card{border:1px solid #ddd;border-radius:5px;padding:.5rem;font-size:.85rem;overflow-wrap:anywhere}
-.card img{width:100%;height:auto;background:#000;display:block;margin-bottom:.3rem}
+.card img{width:100%;height:420px;object-fit:contain;background:#000;display:block;margin-bottom:.3rem}
 .none{background:#f1f1f1;color:#595959;padding:2.2rem .5rem;text-align:center;margin-bottom:.3rem}
 .bad{color:#b3261e;font-weight:600}.scroll{overflow-x:auto}.key{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 .8em}
 details{margin:.4rem 0}summary{cursor:pointer;font-weight:600}
@@ -70,7 +70,7 @@ def page(audit: Audit, vectors: Mapping[str, str], galleries: Sequence[Gallery],
     ]
     parts += [_gallery(g, audit, out) for g in galleries]
     if audit.comparisons:
-        parts.append(_comparisons(audit))
+        parts.append(_comparisons(audit, out))
     parts.append("<h2 id='metrics'>All metrics</h2>")
     parts += [_level(a, opened=i == 0) for i, a in enumerate(_ordered(audit))]
     if audit.froc:
@@ -100,7 +100,7 @@ def _ordered(audit: Audit) -> list[LevelAudit]:
 
 
 def _bad(text: str) -> str:
-    return " class='bad'" if "NOT met" in text else ""
+    return " class='bad'" if words.alarming(text) else ""
 
 
 def _figure(number: int, title: str, svg: str) -> str:
@@ -162,10 +162,10 @@ def _percent(share: float) -> str:
 
 def _classes(level: str, how: str, report: ClassReport) -> str:
     rows = [
-        (r.name, _three(r.precision), _three(r.recall), _three(r.f1), r.support)
+        (r.name, words.three(r.precision), words.three(r.recall), words.three(r.f1), r.support)
         for r in (*report.rows, report.macro, report.weighted)
     ]
-    title = f"{level.capitalize()} level, by {how}: accuracy {_three(report.accuracy)}"
+    title = f"{level.capitalize()} level, by {how}: accuracy {words.three(report.accuracy)}"
     names = [r.name for r in report.rows]
     matrix = [(f"truth {name}", *(f"{v:,}" for v in row)) for name, row in zip(names, report.matrix, strict=True)]
     return (
@@ -173,10 +173,6 @@ def _classes(level: str, how: str, report: ClassReport) -> str:
         + _table(("class", "precision", "recall", "F1", "support (cases)"), rows, {1, 2, 3, 4})
         + _table(("", *(f"called {n}" for n in names)), matrix, set(range(1, len(names) + 1)))
     )
-
-
-def _three(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "undefined"
 
 
 def _subgroups(audit: Audit) -> str:
@@ -191,26 +187,26 @@ def _subgroups(audit: Audit) -> str:
                 g.level,
                 labels[g.factor],
                 g.group,
-                g.metric,
+                words.NAMES.get(g.metric, g.metric),
                 value,
                 f"{g.positives}/{g.n}",
                 "small group" if g.small else "",
             )
         )
     tests = [
-        (d.level, labels[d.factor], d.metric, f"{d.statistic:.2f}" if d.freedom and d.p == d.p else "undefined", d.freedom, (f"{d.p:.3g}" + " (small groups: unreliable)" * d.small) if d.p == d.p else "")
+        (d.level, labels[d.factor], words.NAMES.get(d.metric, d.metric), f"{d.statistic:.2f}" if d.freedom and d.p == d.p else "undefined", d.freedom, (f"{d.p:.3g}" + " (small groups: unreliable)" * d.small) if d.p == d.p else "")
         for d in audit.differences
     ]  # fmt: skip
     return (
         "<h2 id='subgroups'>Subgroups</h2><details open><summary>Every subgroup</summary>"
         + _table(("level", "by", "group", "metric", "value (95 % interval)", "positives/cases", ""), rows, {4, 5})
-        + "</details><h3>Do they differ?</h3><p class='muted'>Wald test over patients that all known groups are alike; no correction for "
+        + "</details><h3>Do they differ?</h3><p class='muted'>Wald test on log odds, over patients, that all known groups are alike; no correction for "
         "the number of tests, so expect 1 in 20 below 0.05 by chance.</p>"
         + _table(("level", "by", "metric", "chi-squared", "degrees of freedom", "p"), tests, {3, 4, 5})
     )
 
 
-def _comparisons(audit: Audit) -> str:
+def _comparisons(audit: Audit, out: Path) -> str:
     rows = []
     for c in audit.comparisons:
         auc = "not given: " + c.refused
@@ -226,8 +222,23 @@ def _comparisons(audit: Audit) -> str:
     return (
         f"<h2 id='baseline'>Against the baseline {name}</h2>"
         + _table(head, rows, {4})
-        + f"<p class='muted'>{escape(words.both_thresholds(audit))} Cases that changed sides: changed.csv.</p>"
+        + f"<p class='muted'>{escape(words.both_thresholds(audit))}</p>"
+        + _changed(audit, out)
     )
+
+
+def _changed(audit: Audit, out: Path) -> str:
+    comparison = words.shown_comparison(audit)
+    if comparison is None or not comparison.changed:
+        return ""
+    found = words.changed(audit, comparison)
+    lines = []
+    for c in found[: words.MOST_CHANGED]:
+        report = report_of(audit, c.image.study_instance_uid, c.image.folder)
+        link = f" <a href='{link_to(audit, report, out)}'>report of the study</a>" if report else ""
+        lines.append(f"<li>{escape(words.changed_line(c))}{link}</li>")
+    title = f"Changed sides, {comparison.level} level: {len(lines):,} of {len(found):,} (all levels: changed.csv)"
+    return f"<h3>{escape(title)}</h3><ul>{''.join(lines)}</ul>"
 
 
 def _gallery(gallery: Gallery, audit: Audit, out: Path) -> str:
@@ -249,4 +260,4 @@ def _card(card: Card, audit: Audit, out: Path) -> str:
         data = base64.b64encode(card.picture).decode()
         picture = f"<img alt='{escape(card.image, quote=True)}' src='data:image/jpeg;base64,{data}'>"
     link = f"<br><a href='{link_to(audit, card.report, out)}'>report of the study</a>" if card.report else ""
-    return f"<div class='card'>{picture}<b>score {card.score:.3f}</b>, truth {escape(card.truth)}<br>{escape(card.image)}{link}</div>"
+    return f"<div class='card'>{picture}<b>score {card.score:.3f}</b>, truth {escape(card.truth)}<br>{escape(card.who)}<br><span class='muted'>{escape(card.image)}</span>{link}</div>"

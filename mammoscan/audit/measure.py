@@ -115,7 +115,7 @@ def measure_level(cases: Cases, thresholds: Sequence[Threshold], settings: Setti
     ranking = curves.Ranking.of(cases.truth, cases.scores)
     found = [
         Threshold(f"sensitivity {s:g} here", curves.threshold_for_sensitivity(ranking, s), chosen_here=True)
-        for s in settings.sensitivities
+        for s in dict.fromkeys(settings.sensitivities)
         if cases.truth.any()
     ]
     every = (*thresholds, *found)

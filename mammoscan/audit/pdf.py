@@ -33,7 +33,8 @@ from mammoscan.audit.story import Audit
 from mammoscan.audit.subgroups import FACTORS
 from mammoscan.report import fonts
 
-WIDTH = A4[0] - 36 * mm
+WIDTH = A4[0] - 36 * mm - 12  # points; the frame keeps 6 free on each side
+BLACK = "#1b1b1b"
 
 
 def render(audit: Audit, drawn: Mapping[str, Figure], galleries: Sequence[Gallery], out: Path) -> bytes:
@@ -52,7 +53,7 @@ def render(audit: Audit, drawn: Mapping[str, Figure], galleries: Sequence[Galler
             8.5, grey=True, after=3,
         ),
         _text(NOTICE, 8.5, bold=True, after=10),
-        *(_text(sentence, 12 if i == 0 else 10, bold=i == 0, after=5) for i, sentence in enumerate(words.summary(audit))),
+        *(_sentence(text, first=i == 0) for i, text in enumerate(words.summary(audit))),
         Spacer(1, 5 * mm),
         _text("How to read this", 11, bold=True, after=3),
         *(_text("• " + c, 8.5, grey=True, after=2) for c in words.caveats(audit)),
@@ -71,10 +72,17 @@ def render(audit: Audit, drawn: Mapping[str, Figure], galleries: Sequence[Galler
     return buffer.getvalue()
 
 
-def _text(text: str, size: float, *, bold: bool = False, grey: bool = False, after: float = 0) -> Paragraph:
+def _sentence(text: str, *, first: bool) -> Paragraph:
+    bad = words.alarming(text)
+    return _text(text, 12 if first else 10, bold=first or bad, colour="#b3261e" if bad else BLACK, after=5)
+
+
+def _text(
+    text: str, size: float, *, bold: bool = False, grey: bool = False, colour: str = BLACK, after: float = 0
+) -> Paragraph:
     style = ParagraphStyle(
         "text", fontName=fonts.BOLD if bold else fonts.PLAIN, fontSize=size, leading=size * 1.35, spaceAfter=after,
-        textColor=colors.HexColor("#595959") if grey else colors.HexColor("#1b1b1b"), splitLongWords=True,
+        textColor=colors.HexColor("#595959" if grey else colour), splitLongWords=True,
     )  # fmt: skip
     return Paragraph(fonts.marked_up(text), style)
 
@@ -171,10 +179,10 @@ def _metrics(audit: Audit) -> list[Any]:
         out += [Spacer(1, 3 * mm), KeepTogether([_text(title, 9, bold=True, after=3), grid])]
     for name, how, report in audit.classes:
         lines = [
-            (r.name, f"{r.precision:.3f}", f"{r.recall:.3f}", f"{r.f1:.3f}", f"{r.support:,}")
+            (r.name, words.three(r.precision), words.three(r.recall), words.three(r.f1), f"{r.support:,}")
             for r in (*report.rows, report.macro, report.weighted)
         ]
-        title = f"Classes, {name} level, by {how}: accuracy {report.accuracy:.3f}"
+        title = f"Classes, {name} level, by {how}: accuracy {words.three(report.accuracy)}"
         grid = _grid(("class", "precision", "recall", "F1", "support"), lines, (30, 20, 20, 20, 20))
         out += [Spacer(1, 3 * mm), KeepTogether([_text(title, 9, bold=True, after=3), grid])]
     return out
@@ -189,11 +197,19 @@ def _subgroups(audit: Audit) -> list[Any]:
         value = f"not given ({g.refused})" if g.value is None else f"{g.value:.3f}"
         if g.value is not None and g.interval:
             value += f" ({g.interval.lower:.3f} to {g.interval.upper:.3f})"
-        rows.append((labels[g.factor], g.group, g.metric, value, f"{g.positives}/{g.n}{' small' if g.small else ''}"))
+        rows.append(
+            (
+                labels[g.factor],
+                g.group,
+                words.NAMES.get(g.metric, g.metric),
+                value,
+                f"{g.positives}/{g.n}{' small' if g.small else ''}",
+            )
+        )
     tests = [
         (
             labels[d.factor],
-            d.metric,
+            words.NAMES.get(d.metric, d.metric),
             f"{d.statistic:.2f}",
             str(d.freedom),
             f"{d.p:.3g}" + " (small groups: unreliable)" * d.small,
@@ -210,12 +226,12 @@ def _subgroups(audit: Audit) -> list[Any]:
         out += [
             Spacer(1, 3 * mm),
             _text(
-                "Test that the groups are alike (Wald, over patients; not corrected for many tests)",
+                "Test that the groups are alike (Wald on log odds, over patients; not corrected for many tests)",
                 9,
                 bold=True,
                 after=3,
             ),
-            _grid(("by", "metric", "chi-squared", "degrees of freedom", "p"), tests, (30, 24, 20, 20, 16)),
+            _grid(("by", "metric", "chi-squared", "degrees of freedom", "p"), tests, (28, 20, 18, 20, 34)),
         ]
     return out
 
@@ -236,9 +252,20 @@ def _comparisons(audit: Audit) -> list[Any]:
     return [
         Spacer(1, 4 * mm),
         _text(f"Against the baseline {name}", 12, bold=True, after=4),
-        _grid(head, rows, (12, 16, 44, 36, 12)),
-        _text(words.both_thresholds(audit), 7.5, grey=True),
+        _grid(head, rows, (12, 20, 42, 36, 12)),
+        _text(words.both_thresholds(audit), 7.5, grey=True, after=4),
+        *_changed(audit),
     ]
+
+
+def _changed(audit: Audit) -> list[Any]:
+    comparison = words.shown_comparison(audit)
+    if comparison is None or not comparison.changed:
+        return []
+    found = words.changed(audit, comparison)
+    lines = [_text("• " + words.changed_line(c), 8, after=1) for c in found[: words.MOST_CHANGED]]
+    title = f"Changed sides, {comparison.level} level: {len(lines):,} of {len(found):,} (all levels: changed.csv)"
+    return [_text(title, 9, bold=True, after=3), *lines]
 
 
 def _gallery(gallery: Gallery, audit: Audit, out: Path) -> list[Any]:
@@ -249,16 +276,18 @@ def _gallery(gallery: Gallery, audit: Audit, out: Path) -> list[Any]:
     key = _text(
         "Green: malignant lesions, blue: benign ones. Orange: marks, thick where flagged.", 7.5, grey=True, after=4
     )
+    head = [title, key] if any(card.picture for card in gallery.cards) else [title]
     cells = [_card(card, audit, out) for card in gallery.cards]
     rows = [cells[i : i + 4] + [""] * (4 - len(cells[i : i + 4])) for i in range(0, len(cells), 4)]
     table = Table(rows, colWidths=[WIDTH / 4] * 4)
     table.setStyle(TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 2)]))
-    return [Spacer(1, 4 * mm), KeepTogether([title, key, table])]
+    return [Spacer(1, 4 * mm), KeepTogether([*head, table])]
 
 
 def _card(card: Card, audit: Audit, out: Path) -> list[Any]:
     below = [
         _text(f"score {card.score:.3f}, truth {card.truth}", 7, bold=True),
+        _text(card.who, 6.5),
         _text(card.image, 6.5, grey=True),
     ]
     if card.report:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mammoscan import NOTICE, __version__, store
-from mammoscan.audit import figures, gallery, html, pdf
+from mammoscan.audit import figures, gallery, html, pdf, words
 from mammoscan.audit.curves import Ranking, decision_curve
 from mammoscan.audit.intervals import Interval
 from mammoscan.audit.links import report_of
@@ -28,7 +28,7 @@ METRIC_COLUMNS = (
 )  # fmt: skip
 CASE_COLUMNS = ("level", "case", "truth", "score", "patient", "rows", "images", "report")
 UNMATCHED_COLUMNS = ("kind", "identifier", "rows", "why")
-CHANGED_COLUMNS = ("level", "case", "truth", "score", "baseline_score", "now")
+CHANGED_COLUMNS = ("level", "case", "truth", "score", "baseline_score", "now", "patient", "images", "report")
 
 
 def write_audit(audit: Audit, out: Path) -> tuple[Path, ...]:
@@ -118,11 +118,12 @@ def unmatched_rows(audit: Audit) -> Iterable[tuple[object, ...]]:
 def changed_rows(audit: Audit) -> Iterable[tuple[object, ...]]:
     """Cases that one of two results flags and the other does not."""
     for comparison in audit.comparisons:
-        for name, truth, new, old in comparison.changed:
-            flagged = comparison.threshold is not None and new >= comparison.threshold.value
-            right = flagged == truth
-            state = f"{'flagged' if flagged else 'not flagged'}, now {'right' if right else 'wrong'}"
-            yield (comparison.level, name, "positive" if truth else "negative", new, old, state)
+        for c in words.changed(audit, comparison):
+            report = report_of(audit, c.image.study_instance_uid, c.image.folder)
+            yield (
+                comparison.level, c.case, "positive" if c.positive else "negative", c.score, c.baseline, c.state,
+                c.image.patient_id, " ".join(c.images), report,
+            )  # fmt: skip
 
 
 def metrics_json(audit: Audit) -> bytes:

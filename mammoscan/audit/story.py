@@ -123,6 +123,11 @@ class Audit:
         return AuditExit.FINE
 
 
+def named(threshold: float) -> str:
+    """Name of a threshold that has no other; two that differ have two names."""
+    return f"threshold {threshold:.15g}"
+
+
 def check(config: AuditConfig) -> None:
     """Find what is wrong with options and labels before anything takes long; raises as ``audit``."""
     for text in config.fail_under:
@@ -152,9 +157,10 @@ def audit(config: AuditConfig) -> Audit:
             path=config.labels,
             remedy="check the identifiers, or choose columns with --column",
         )
-    thresholds = tuple(Threshold(n, v) for n, v in results.thresholds) + tuple(
-        Threshold(f"threshold {v:g}", v) for v in dict.fromkeys(config.thresholds)
-    )
+    points = dict(results.thresholds)
+    for value in config.thresholds:
+        points.setdefault(named(value), value)  # a run with --threshold names its own in the same way
+    thresholds = tuple(Threshold(name, value) for name, value in points.items())
     regions, region_note = _regions(joined, levels, wanted="region" in config.levels)
     cases = [regions.cases] if regions is not None and len(regions.cases.truth) else []
     built = [build(joined, level) for level in levels if level != "region"]

@@ -15,6 +15,7 @@ from mammoscan.audit.intervals import (
     auc_score_interval,
     bootstrap_sums,
     delong,
+    hanley_mcneil,
     normal_interval,
     percentile,
     wilson,
@@ -58,7 +59,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Wald test that a metric is the same in all known subgroups of a factor.
+    """Wald test on log odds that a metric is the same in all known subgroups of a factor.
 
     small: one of them is small, so that p is not to be relied on.
     """
@@ -275,34 +276,39 @@ class _Part:
                 out.append(self._test("specificity", known, self._rate_influence(positive=False)))
         return [t for t in out if t is not None]
 
-    def _test(
-        self, metric: str, known: list[int], influence: Callable[[int], tuple[float, Floats] | None]
-    ) -> Difference | None:
-        found = [(i, *f) for i in known if (f := influence(i)) is not None and np.isfinite(f[1]).all()]
+    def _test(self, metric: str, known: list[int], of: Callable[[int], _LogOdds | None]) -> Difference | None:
+        found = [(i, odds) for i in known if (odds := of(i)) is not None]
         if len(found) < 2:
             return None
-        values = np.array([v for _, v, _ in found])
-        statistic, freedom, p = equality_test(values, np.column_stack([c for _, _, c in found]))
-        small = any(self._is_small(i) for i, _, _ in found)
+        influence = np.column_stack([odds.influence for _, odds in found])
+        # What a group's own variance lacks counts as a patient of that group alone.
+        lacking = np.diag([odds.lacking**0.5 for _, odds in found])
+        values = np.array([odds.value for _, odds in found])
+        statistic, freedom, p = equality_test(values, np.vstack([influence, lacking]))
+        small = any(self._is_small(i) for i, _ in found)
         return Difference(self.cases.level, self.factor.name, metric, statistic, freedom, p, small)
 
     def _is_small(self, number: int) -> bool:
         truth = self.cases.truth
         return bool(truth[self.inside[number]].sum() < SMALL or (~truth[self.compared[number]]).sum() < SMALL)
 
-    def _auc_influence(self, number: int) -> tuple[float, Floats] | None:
+    def _auc_influence(self, number: int) -> _LogOdds | None:
         inside = self.compared[number]
         truth, scores = self.cases.truth[inside], self.cases.scores[inside]
-        if truth.sum() < 2 or (~truth).sum() < 2:
+        m, n = int(truth.sum()), int((~truth).sum())
+        if m < 2 or n < 2:
             return None
         sums = np.bincount(self.cases.groups[inside], auc_influence(truth, scores), self.patients)
-        return float(delong(truth, scores).auc[0]), sums.astype(np.float64)
+        area = (float(delong(truth, scores).auc[0]) * m * n + 0.5) / (m * n + 1)
+        # Separated classes have no spread of their own.
+        least = hanley_mcneil(area, m, n) if float(sums @ sums) < 1e-12 else 0.0
+        return _LogOdds.of(area, sums.astype(np.float64), least)
 
-    def _rate_influence(self, *, positive: bool) -> Callable[[int], tuple[float, Floats] | None]:
+    def _rate_influence(self, *, positive: bool) -> Callable[[int], _LogOdds | None]:
         assert self.threshold is not None
         right = (self.cases.scores >= self.threshold.value) == self.cases.truth
 
-        def of(number: int) -> tuple[float, Floats] | None:
+        def of(number: int) -> _LogOdds | None:
             inside = self.inside[number] & (self.cases.truth == positive)
             n = int(inside.sum())
             if n < 2:
@@ -311,6 +317,29 @@ class _Part:
             sums = np.bincount(
                 self.cases.groups[inside], (right[inside] - share) / np.sqrt(n * (n - 1.0)), self.patients
             )
-            return share, sums.astype(np.float64)
+            middle = (share * n + 0.5) / (n + 1)
+            return _LogOdds.of(middle, sums.astype(np.float64), middle * (1 - middle) / n)
 
         return of
+
+
+@dataclass(frozen=True, slots=True)
+class _LogOdds:
+    """A group's share or area on the scale of log odds, where groups near 1 can be compared.
+
+    On the plain scale the error shrinks as the value nears 1, so that a group that is good by luck
+    looks certain too, and a test of several groups calls them different too often. value: log odds
+    of the share moved half a case (or pair) to the middle, which is finite at 0 and 1. influence:
+    of each patient. lacking: variance to add so that all right or all wrong is not certainty.
+    """
+
+    value: float
+    influence: Floats
+    lacking: float
+
+    @classmethod
+    def of(cls, share: float, influence: Floats, least: float) -> _LogOdds:
+        """From a share strictly within 0 to 1 and influence values with ``least`` variance, on the plain scale."""
+        slope = 1 / (share * (1 - share))
+        lacking = max(least - float(influence @ influence), 0.0)
+        return cls(float(np.log(share / (1 - share))), slope * influence, slope**2 * lacking)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mammoscan.audit.compare import McNemar
-from mammoscan.audit.measure import LevelAudit, Measure, Threshold, is_probability
-from mammoscan.audit.story import Audit
+from mammoscan.audit.measure import LevelAudit, Measure, Threshold, is_probability, reaches
+from mammoscan.audit.results import ImageResult
+from mammoscan.audit.story import Audit, Comparison
 from mammoscan.audit.subgroups import FACTORS, SMALL
 
 UNITS = {
@@ -18,6 +21,14 @@ UNITS = {
 }
 
 NAMES = {"auc": "AUC"}
+MOST_CHANGED = 20  # cases that changed sides that the pages list; changed.csv has all
+# What a reader must not overlook stands in red; these are the words that such sentences hold.
+NOT_MET, NO_USE = "NOT met", "is of no use here"
+
+
+def alarming(sentence: str) -> bool:
+    """Whether a sentence of ``summary`` is one that must not be overlooked."""
+    return NOT_MET in sentence or NO_USE in sentence
 
 
 def number(m: Measure) -> str:
@@ -29,6 +40,11 @@ def number(m: Measure) -> str:
     if m.interval is not None and math.isfinite(m.interval.lower):
         span = f" ({m.interval.lower:.{digits}f} to {m.interval.upper:.{digits}f})"
     return f"{m.value:.{digits}f}{span}"
+
+
+def three(value: float) -> str:
+    """A number with three digits, or that it is undefined."""
+    return f"{value:.3f}" if math.isfinite(value) else "undefined"
 
 
 def percent(m: Measure) -> str:
@@ -66,6 +82,7 @@ def summary(audit: Audit) -> tuple[str, ...]:
     out += _ranking(level, units)
     if level.thresholds:
         out += _operating_point(level, level.thresholds[0], units, audit.config.settings.prevalence)
+        out += _other_points(level)
     else:
         out.append(
             "No operating point is known, so sensitivity and specificity are not given; name one with --threshold."
@@ -76,7 +93,7 @@ def summary(audit: Audit) -> tuple[str, ...]:
         hits = f"{one.count[0]:,} of {one.count[1]:,}" if one.count else "none"
         out.append(f"With at most one false mark per image, {hits} located cancers were marked: {percent(one)}.")
     out += _groups(audit)
-    out += _baseline(audit, level, units)
+    out += _baseline(audit, units)
     lost, rest = len(audit.joined.unmatched_labels), len(audit.joined.unmatched_results)
     if lost or rest:
         out.append(
@@ -84,7 +101,7 @@ def summary(audit: Audit) -> tuple[str, ...]:
         )
     for v in audit.verdicts:
         value = "no value" if v.value is None else f"{v.value:.4f}"
-        out.append(f"Requirement {v.bar.text} ({v.level} level): {value}, {'met' if v.met else 'NOT met'}.")
+        out.append(f"Requirement {v.bar.text} ({v.level} level): {value}, {'met' if v.met else NOT_MET}.")
     return tuple(out)
 
 
@@ -110,6 +127,9 @@ def _operating_point(level: LevelAudit, t: Threshold, units: str, prevalence: fl
         out.append(f"It found {tp:,} of {tp + fn:,} cancers and missed {fn:,}: sensitivity {percent(sensitivity)}.")
     if tn + fp:
         out.append(f"It flagged {fp:,} of {tn + fp:,} {units} without cancer: specificity {percent(specificity)}.")
+    if doubt := uselessness(level, t):
+        out.append(doubt[0].upper() + doubt[1:])
+        out += _instead(level, units) if NO_USE in doubt else []
     if tp + fp:
         out.append(
             f"Of {tp + fp:,} flagged {units}, {tp:,} had cancer: precision {percent(find(level, 'precision', t.name))}. "
@@ -120,9 +140,54 @@ def _operating_point(level: LevelAudit, t: Threshold, units: str, prevalence: fl
         alarms = 1000 * (1 - prevalence) * (1 - specificity.value)
         out.append(
             f"If 1,000 {units} were read of which {1000 * prevalence:.3g} have cancer, these figures would mean "
-            f"{found + alarms:.0f} flagged, {found:.1f} of them with cancer."
+            f"{found + alarms:,.0f} flagged, {found:.1f} of them with cancer."
         )
     return out
+
+
+def uselessness(level: LevelAudit, t: Threshold) -> str:
+    """Why an operating point does not help on these cases, as a sentence; '' where it does."""
+    tp, fp, fn, tn = level.tables[t.name]
+    units, total = UNITS[level.cases.level], tp + fp + fn + tn
+    if not fn + tn:
+        return f"it flags every one of the {total:,} {units}, so that a flag says nothing; such an operating point {NO_USE}."
+    if not tp + fp:
+        return f"it flags none of the {total:,} {units}; such an operating point {NO_USE}."
+    if not (tp + fn and fp + tn):
+        return ""
+    if not tn:
+        return f"it flags every one of the {fp:,} {units} without cancer; such an operating point {NO_USE}."
+    if tp * (fp + tn) <= fp * (tp + fn):
+        return f"it flags {units} without cancer at least as often as those with cancer, which shows no use of it."
+    interval = find(level, "balanced_accuracy", t.name).interval
+    if interval is not None and interval.lower <= 0.5:
+        return f"these cases do not show that it tells {units} with cancer from those without better than drawing lots."
+    return ""
+
+
+def _other_points(level: LevelAudit) -> list[str]:
+    """Which operating points after the first do not help, those with the same reason together."""
+    reasons: dict[str, list[str]] = {}
+    for t in level.thresholds[1:]:
+        if found := uselessness(level, t):
+            reasons.setdefault(found, []).append(f"“{t.name}” (scores of {t.value:.3g} and above)")
+    return [
+        f"At {', '.join(names[:-1])}{' and ' if names[1:] else ''}{names[-1]} {found}"
+        for found, names in reasons.items()
+    ]
+
+
+def _instead(level: LevelAudit, units: str) -> list[str]:
+    """What another threshold would do, where the operating point does not help but the scores might."""
+    (found,) = reaches(level.cases, (0.9,)) or (None,)
+    if found is None or not found.specificity > 0 or found.sensitivity + found.specificity <= 1:
+        return []
+    positives = int(level.cases.truth.sum())
+    hits = round(found.sensitivity * positives)
+    return [
+        f"On these cases a threshold of {found.threshold:.3g} would have flagged {hits:,} of {positives:,} {units} with cancer "
+        f"and {found.flagged - hits:,} of {len(level.cases.truth) - positives:,} without (read off these cases, so too good for others)."
+    ]
 
 
 def _calibration(level: LevelAudit, units: str) -> list[str]:
@@ -132,10 +197,11 @@ def _calibration(level: LevelAudit, units: str) -> list[str]:
     interval = find(level, "calibration_intercept").interval
     if interval is None or not math.isfinite(interval.lower):
         return [f"Whether the scores are right as probabilities cannot be judged on these {units}."]
-    verdict = "too high" if interval.upper < 0 else "too low" if interval.lower > 0 else "in line with that on average"
+    verdict = "too high" if interval.upper < 0 else "too low" if interval.lower > 0 else ""
+    end = f"as probabilities the scores are {verdict}" if verdict else "no further apart than chance explains"
     return [
         f"Read as a probability, the mean score says that {100 * float(scores.mean()):.0f} % have cancer, and "
-        f"{100 * float(truth.mean()):.0f} % of these {units} do: as probabilities the scores are {verdict}."
+        f"{100 * float(truth.mean()):.0f} % of these {units} do: {end}."
     ]
 
 
@@ -154,8 +220,8 @@ def _groups(audit: Audit) -> list[str]:
     return [f"No difference between groups is shown ({chance}); small groups can hide one."]
 
 
-def _baseline(audit: Audit, level: LevelAudit, units: str) -> list[str]:
-    found = next((c for c in audit.comparisons if c.level == level.cases.level), None)
+def _baseline(audit: Audit, units: str) -> list[str]:
+    found = shown_comparison(audit)
     if found is None or audit.baseline is None:
         return []
     name = audit.baseline.name
@@ -165,8 +231,60 @@ def _baseline(audit: Audit, level: LevelAudit, units: str) -> list[str]:
     return [
         f"Against {name} on {found.n:,} common {units}: AUC {a.auc:.3f}, there {a.baseline:.3f}; difference "
         f"{a.difference:+.3f} (95 % interval {a.interval.lower:+.3f} to {a.interval.upper:+.3f}). "
-        f"{len(found.changed):,} changed sides."
+        f"{_sides(changed(audit, found))}."
     ]
+
+
+def changed_line(c: Changed) -> str:
+    """A case that changed sides, in one line."""
+    whose = c.image.patient_id
+    name = c.case if not whose or whose in c.case else f"{whose}, {c.case}"
+    truth = "with cancer" if c.positive else "without cancer"
+    return f"{name}, {truth}: score {c.score:.3f}, baseline {c.baseline:.3f}; {c.state}."
+
+
+def shown_comparison(audit: Audit) -> Comparison | None:
+    """The comparison of the level shown first."""
+    return next((c for c in audit.comparisons if c.level == audit.primary.cases.level), None)
+
+
+def _sides(cases: Sequence[Changed]) -> str:
+    if not cases:
+        return "None changed sides"
+    right = sum(c.right for c in cases)
+    return f"{len(cases):,} changed sides: {right:,} are right now and were wrong there, {len(cases) - right:,} the reverse"
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A case that one of two results flags and the other does not. right: whether it now is."""
+
+    case: str
+    positive: bool
+    score: float
+    baseline: float
+    flagged: bool
+    right: bool
+    image: ImageResult  # its most suspicious one
+    images: tuple[str, ...]
+
+    @property
+    def state(self) -> str:
+        """What it is now, in words."""
+        return f"{'flagged' if self.flagged else 'not flagged'}, now {'right' if self.right else 'wrong'}"
+
+
+def changed(audit: Audit, comparison: Comparison) -> tuple[Changed, ...]:
+    """The cases that changed sides, those first that are wrong now."""
+    cases = next(a.cases for a in audit.levels if a.cases.level == comparison.level)
+    places = {name: i for i, name in enumerate(cases.ids)}
+    out = []
+    for name, truth, new, old in comparison.changed:
+        members = cases.members[places[name]]
+        flagged = comparison.threshold is not None and new >= comparison.threshold.value
+        images = tuple(m.image.path or m.image.id for m in members)
+        out.append(Changed(name, truth, new, old, flagged, flagged == truth, members[0].image, images))
+    return tuple(sorted(out, key=lambda c: c.right))
 
 
 def both_thresholds(audit: Audit) -> str:

@@ -1,7 +1,6 @@
 """The command: from results and labels to files and an exit status."""
 
 import ast
-import csv
 import dataclasses
 import graphlib
 import json
@@ -16,83 +15,14 @@ from urllib.parse import unquote
 import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from mammoscan.audit import gallery, story
 from mammoscan.audit.lesions import Mark, box, circle
 from mammoscan.audit.match import Pair
 from mammoscan.audit.results import ImageResult
-from mammoscan.cli import main
-
-IMAGES = "path sop_instance_uid study_instance_uid patient_id laterality view age_years density manufacturer study_date malignancy".split()
-FINDINGS = "sop_instance_uid number kind centre_x centre_y x0 y0 x1 y1 area_px malignancy".split()
-
+from tests.audit.tables import rows_of, run_audit, write_csv
 
 EXAMPLE = ImageResult("1", "1", "1.dcm", "P", "1.9", "L", "CC", 0.9, None, "", None, "", "", "")
-
-
-def write_csv(path, heading, rows):
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(heading)
-        writer.writerows(rows)
-    return path
-
-
-@pytest.fixture
-def study(tmp_path):
-    """A run's folder over 40 patients, and its labels with locations."""
-    rng = np.random.default_rng(1)
-    run = tmp_path / "run"
-    run.mkdir()
-    images, findings, labels = [], [], []
-    for p in range(40):
-        density, age = rng.choice(list("abcd")), int(rng.integers(38, 80))
-        sick = "L" if p % 4 == 0 else ""
-        for side in "LR":
-            for view in ("CC", "MLO"):
-                sop = f"1.2.{p}.{ord(side)}.{len(view)}"
-                cancer = side == sick
-                score = round(float(1 / (1 + np.exp(1.6 - 2.0 * cancer - rng.normal()))), 6)
-                images.append(
-                    [
-                        f"p{p}/{side}{view}.dcm",
-                        sop,
-                        f"1.9.{p}",
-                        f"P{p}",
-                        side,
-                        view,
-                        age,
-                        density,
-                        "ACME",
-                        "20220310",
-                        score,
-                    ]
-                )
-                findings.append([sop, 1, "mass-like", 500, 600, 450, 550, 550, 650, 9000, score])
-                labels.append([sop, "malignant" if cancer else "normal", *((505, 600, 60) if cancer else ("", "", ""))])
-    write_csv(run / "images.csv", IMAGES, images)
-    write_csv(run / "findings.csv", FINDINGS, findings)
-    write_csv(
-        run / "files.csv",
-        ["path", "sop_instance_uid", "status", "reason"],
-        [["bad.dcm", "9.9", "failed", "truncated"]],
-    )
-    (run / "run.json").write_text(json.dumps({"threshold": 0.3, "threshold_name": "sensitivity-0.90"}))
-    return (
-        run,
-        write_csv(tmp_path / "labels.csv", ["sop_instance_uid", "label", "x", "y", "radius"], labels),
-        labels,
-    )
-
-
-def run_audit(*arguments):
-    return CliRunner().invoke(main, ["audit", *map(str, arguments), "--replicates", "100"])
-
-
-def rows_of(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_an_audit_writes_its_files_and_every_metric_has_unit_cases_and_interval(study, tmp_path):
