@@ -117,7 +117,8 @@ def _picture(audit: Audit, pair: Pair, threshold: Threshold | None) -> tuple[byt
     except Exception as error:
         log.warning("no picture of %s: %s", pair.image.path, type(error).__name__)
         return None, f"no picture: the image cannot be shown ({type(error).__name__})"
-    return draw(pixels, pair, threshold.value if threshold else None), ""
+    of_marks = None if threshold is None else audit.joined.results.points("region").get(threshold.name, threshold.value)
+    return draw(pixels, pair, of_marks), ""
 
 
 def display_pixels(path: Path) -> NDArray[np.uint8]:

@@ -55,7 +55,7 @@ class Joined:
 class Cases:
     """The cases of one level.
 
-    truth: bool (n,). scores: (n,), the highest of the members. groups: patient numbers (n,).
+    truth: bool (n,). scores: (n,), the highest of the members' scores for this level. groups: patient numbers (n,).
     members: the pairs of each case, highest score first. names: class names where three classes
     are known on both sides; true_class, predicted_class: (n,) indices into CLASSES, else None.
     """
@@ -214,7 +214,9 @@ def build(joined: Joined, level: str) -> Cases:
             unnamed += 1
         else:
             units.setdefault(unit, []).append(pair)
-    members = tuple(tuple(sorted(m, key=lambda p: (-p.image.score, p.image.id))) for m in units.values())
+    members = tuple(
+        tuple(sorted(m, key=lambda p: (-p.image.score_for(level), -p.image.score, p.image.id))) for m in units.values()
+    )
     patients: dict[str, int] = {}
     groups = [patients.setdefault(patient_of(m[0].image), len(patients)) for m in members]
     notes = []
@@ -231,7 +233,7 @@ def build(joined: Joined, level: str) -> Cases:
         level,
         tuple(units),
         np.array([any(p.label.positive for p in m) for m in members], dtype=bool),
-        np.array([m[0].image.score for m in members], dtype=np.float64),
+        np.array([m[0].image.score_for(level) for m in members], dtype=np.float64),
         np.array(groups, dtype=np.intp),
         members,
         true_class,

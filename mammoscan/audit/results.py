@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,12 @@ FILE_COLUMNS: dict[str, tuple[str, ...]] = {
     "status": ("status", "outcome", "result"),
     "reason": ("reason", "code", "reason_code"),
 }
+STUDY_COLUMNS = {
+    "study_instance_uid": ("study_instance_uid",),
+    "study": ("malignancy",),
+    "L": ("malignancy_left",),
+    "R": ("malignancy_right",),
+}
 CLASSES = ("normal", "benign", "malignant")
 
 
@@ -61,6 +67,7 @@ class ImageResult:
 
     score: higher is more suspicious; a probability where all scores lie in 0 to 1.
     classes: probabilities of normal, benign, malignant, or None. folder: the study's reports.
+    breast_score, study_score: those that the run gave its breast and its study, from all their images.
     """
 
     id: str
@@ -78,24 +85,36 @@ class ImageResult:
     year: str
     folder: str
     marks: tuple[Mark, ...] = ()
+    breast_score: float | None = None
+    study_score: float | None = None
+
+    def score_for(self, level: str) -> float:
+        """The score that stands for this image's part in a case of a level."""
+        own = {"breast": self.breast_score, "study": self.study_score, "patient": self.study_score}.get(level)
+        return self.score if own is None else own
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
     """All images of a run or a foreign table.
 
-    thresholds: (name, score) operating points. failed: identifier to the coded reason of files
-    without a score. has_marks: whether findings with positions are known (else no FROC).
+    thresholds: operating points, name to score, by what they are on: 'finding', 'image' or 'breast'.
+    failed: identifier to the coded reason of files without a score. has_marks: whether findings with
+    positions are known (else no FROC).
     """
 
     name: str
     source: Path
     images: tuple[ImageResult, ...]
-    thresholds: tuple[tuple[str, float], ...]
+    thresholds: Mapping[str, Mapping[str, float]]
     failed: Mapping[str, str]
     has_marks: bool
     archive: Path | None
     model: str
+
+    def points(self, level: str) -> dict[str, float]:
+        """The operating points of a level, the run's own first; breasts, studies and patients share theirs."""
+        return dict(self.thresholds.get({"region": "finding", "image": "image"}.get(level, "breast"), {}))
 
 
 def is_run_folder(path: Path) -> bool:
@@ -119,14 +138,14 @@ def _read_run(folder: Path) -> Results:
         raise LabelError("not a results folder: images.csv or run.json is missing", path=folder)
     run = _json(folder / "run.json")
     marks = _read_marks(folder / "findings.csv")
-    images = _read_images(folder / "images.csv", {}, marks or {})
+    images = _with_cases(_read_images(folder / "images.csv", {}, marks or {}), folder / "studies.csv")
     archive = _first(run, ("archive",), ("config", "archive"), ("configuration", "archive"))
     model = _first(run, ("model", "sha256"), ("model", "name"))
     return Results(
         name=folder.name,
         source=folder,
         images=images,
-        thresholds=_thresholds(run, folder),
+        thresholds=_thresholds(run),
         failed=_read_failed(folder / "files.csv"),
         has_marks=marks is not None,
         archive=Path(str(archive)) if archive else None,
@@ -135,7 +154,7 @@ def _read_run(folder: Path) -> Results:
 
 
 def _read_foreign(path: Path, chosen: Mapping[str, str]) -> Results:
-    return Results(path.stem, path, _read_images(path, chosen, {}), (), {}, has_marks=False, archive=None, model="")
+    return Results(path.stem, path, _read_images(path, chosen, {}), {}, {}, has_marks=False, archive=None, model="")
 
 
 def _read_images(path: Path, chosen: Mapping[str, str], marks: Mapping[str, list[Mark]]) -> tuple[ImageResult, ...]:
@@ -259,29 +278,43 @@ def _read_failed(path: Path) -> dict[str, str]:
     return out
 
 
-def _thresholds(run: Mapping[str, Any], folder: Path) -> tuple[tuple[str, float], ...]:
-    """The run's own operating point first, then the model's others."""
-    out: dict[str, float] = {}
-    value = _first(run, ("threshold",), ("operating_point", "threshold"), ("model", "threshold"))
-    name = _first(run, ("threshold_name",), ("operating_point", "name"), ("model", "threshold_name"))
-    if isinstance(value, int | float):
-        out[str(name or "run")] = float(value)
-    sources = [run]
-    if (folder / "model.json").is_file():
-        sources.append(_json(folder / "model.json"))
-    for source in sources:
-        points = _first(
-            source,
-            ("operating_points",),
-            ("thresholds",),
-            ("model", "operating_points"),
-            ("model", "thresholds"),
-        )
-        if isinstance(points, Mapping):
-            for key, point in points.items():
-                if isinstance(point, int | float):
-                    out.setdefault(str(key), float(point))
-    return tuple(out.items())
+def _thresholds(run: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The run's own operating point first, then the model's others. A run may state one for all."""
+    out: dict[str, dict[str, float]] = {}
+    stated = run.get("operating_points")
+    for what, key in (("image", "threshold"), ("breast", "breast_threshold"), ("finding", "finding_threshold")):
+        points: dict[str, float] = {}
+        own = run.get(key, run.get("threshold"))
+        if isinstance(own, int | float):
+            points[str(run.get("threshold_name") or "run")] = float(own)
+        others = stated.get(what) if isinstance(stated, Mapping) else None
+        for name, value in (others or {}).items():
+            points.setdefault(str(name), float(value))
+        out[what] = points
+    return out
+
+
+def _with_cases(images: tuple[ImageResult, ...], path: Path) -> tuple[ImageResult, ...]:
+    """The images with the scores that the run's ``studies.csv`` gives their breasts and studies."""
+    if not path.is_file():
+        return images
+    headings, rows = read_csv(path)
+    columns = find_columns(headings, STUDY_COLUMNS, {}, path)
+    if "study_instance_uid" not in columns:
+        return images
+    scores: dict[str, dict[str, float]] = {}
+    for line, cells in rows:
+        get = {name: unguard(cells[i]) if i < len(cells) else "" for name, i in columns.items()}
+        try:
+            found = {side: _float(get[side], side) for side in ("study", "L", "R") if get.get(side)}
+        except ValueError as error:
+            raise LabelError(f"row {line}: {error}", path=path) from error
+        scores[get["study_instance_uid"]] = found
+    return tuple(
+        replace(image, breast_score=of.get(image.laterality), study_score=of.get("study"))
+        for image in images
+        for of in (scores.get(image.study_instance_uid, {}),)
+    )
 
 
 def _first(data: Any, *routes: tuple[str, ...]) -> Any:

@@ -157,25 +157,24 @@ def audit(config: AuditConfig) -> Audit:
             path=config.labels,
             remedy="check the identifiers, or choose columns with --column",
         )
-    points = dict(results.thresholds)
-    for value in config.thresholds:
-        points.setdefault(named(value), value)  # a run with --threshold names its own in the same way
-    thresholds = tuple(Threshold(name, value) for name, value in points.items())
     regions, region_note = _regions(joined, levels, wanted="region" in config.levels)
     cases = [regions.cases] if regions is not None and len(regions.cases.truth) else []
     built = [build(joined, level) for level in levels if level != "region"]
     cases += [c for c in built if len(c.truth)]
-    audits = tuple(measure_level(c, thresholds, config.settings) for c in cases)
+    audits = tuple(measure_level(c, _points(results, config, c.level), config.settings) for c in cases)
     froc: tuple[Measure, ...] = ()
     if regions is not None:
         froc = measure_froc(regions, config.settings, len(np.unique(regions.marks.image_groups)))
-    parts = [subgroups(c, thresholds[0] if thresholds else None, config.settings) for c in cases]
+    parts = [subgroups(c, next(iter(_points(results, config, c.level)), None), config.settings) for c in cases]
     baseline = read_results(config.baseline, for_baseline) if config.baseline else None
     comparisons: tuple[Comparison, ...] = ()
     if baseline is not None:
         other = join(labels, baseline)
-        own = dict(baseline.thresholds)
-        comparisons = tuple(_compare(c, build(other, c.level), thresholds, own) for c in cases if c.level != "region")
+        comparisons = tuple(
+            _compare(c, build(other, c.level), _points(results, config, c.level), baseline.points(c.level))
+            for c in cases
+            if c.level != "region"
+        )
         if not any(c.n for c in comparisons):
             raise LabelError(
                 f"no case of the results has a partner in the baseline by {labels.key.value}",
@@ -191,7 +190,7 @@ def audit(config: AuditConfig) -> Audit:
         froc=froc,
         groups=tuple(g for groups, _ in parts for g in groups),
         differences=tuple(d for _, tests in parts for d in tests),
-        classes=tuple(report for c in cases for report in class_reports(c, thresholds)),
+        classes=tuple(report for c in cases for report in class_reports(c, _points(results, config, c.level))),
         comparisons=comparisons,
         baseline=baseline,
         verdicts=(),
@@ -237,6 +236,14 @@ def _regions(joined: Joined, levels: tuple[str, ...], *, wanted: bool) -> tuple[
     if regions.left_out:
         return regions, f"{regions.left_out} images left out: their cancer has no location of its own"
     return regions, ""
+
+
+def _points(results: Results, config: AuditConfig, level: str) -> tuple[Threshold, ...]:
+    """The thresholds of a level: the run's own, the model's, those asked for."""
+    points = results.points(level)
+    for value in config.thresholds:
+        points.setdefault(named(value), value)  # a run with --threshold names its own in the same way
+    return tuple(Threshold(name, value) for name, value in points.items())
 
 
 def class_reports(cases: Cases, thresholds: tuple[Threshold, ...]) -> list[tuple[str, str, ClassReport]]:

@@ -155,7 +155,7 @@ def result(sop, **more):
 
 
 def results(*images):
-    return Results("r", Path("r"), images, (), {}, has_marks=True, archive=None, model="")
+    return Results("r", Path("r"), images, {}, {}, has_marks=True, archive=None, model="")
 
 
 def test_lesions_of_a_segmentation_belong_to_the_image_that_it_names(tmp_path):
