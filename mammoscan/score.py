@@ -119,7 +119,7 @@ class Scorer:
             geometry=analysed.geometry,
             image_features=analysed.image_features,
             density=reading,
-            scores=image_scores(outputs, breast.cancer, self._bundle.image),
+            scores=image_scores(outputs, self._bundle.image),
             findings=tuple(found),
             candidates=len(analysed.regions),
             preview=analysed.preview,

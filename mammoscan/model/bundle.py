@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 DESCRIPTION = "model.json"
-HEADS = ("lesion_logits", "pathology_logits", "tissue_logits", "grade_logits", "whole_logits", "kind_logits")
+HEADS = ("lesion_logits", "pathology_logits", "tissue_logits", "grade_logits", "kind_logits")
 _REMEDY = "install mammoscan again, or train a model with `mammoscan train`"
 
 

@@ -46,8 +46,7 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         + "Beside it two linear heads (normal or lesion; benign or malignant) read the average and maximum of conv3 "
         f"and conv4 and the clinical inputs ({', '.join(facts['clinical_inputs'])}; age, density and side may be "
         "missing). Benign against malignant is learnt only from sets that have both. "
-        "Linear heads on the whole breast estimate its density (F, G, D, and a to d) and whether it holds a cancer, "
-        "which is one of the inputs of the image's score. "
+        "Linear heads on the whole breast estimate its density (F, G, D, and a to d). "
         f"A region's score is a logistic function of {len(facts['region_score']['inputs'])} inputs "
         f'(variant "{outcome.final.variant}" below).'
         + (

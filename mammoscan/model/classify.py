@@ -61,14 +61,13 @@ class RegionOutputs:
 
 @dataclass(frozen=True, slots=True)
 class BreastOutputs:
-    """What the network says of a whole breast in an image; unknown, '' and nan where it has no such head.
+    """What the network says of a whole breast in an image; unknown and '' where it has no such head.
 
-    tissue: mini-MIAS's F, G or D. cancer: log odds, one of the inputs of the image's score.
+    tissue: mini-MIAS's F, G or D.
     """
 
     density: Density = Density.UNKNOWN
     tissue: str = ""
-    cancer: float = float("nan")
 
 
 class Classifier:
@@ -138,7 +137,7 @@ class Classifier:
 
     def breasts(self, tiles: NDArray[np.uint8]) -> tuple[BreastOutputs, ...]:
         """What the heads on whole breasts say of n images. tiles: (n, 2, side, side), ``crops.whole_tiles``."""
-        heads = set(self.bundle.heads) & {"grade_logits", "tissue_logits", "whole_logits"}
+        heads = set(self.bundle.heads) & {"grade_logits", "tissue_logits"}
         if not heads or not len(tiles):
             return (BreastOutputs(),) * len(tiles)
         flat = tiles.reshape(-1, *tiles.shape[2:])
@@ -152,7 +151,6 @@ class Classifier:
                 BreastOutputs(
                     Density(GRADES[int(one["grade_logits"].argmax())]) if "grade_logits" in one else Density.UNKNOWN,
                     TISSUES[int(one["tissue_logits"].argmax())] if "tissue_logits" in one else "",
-                    float(np.diff(one["whole_logits"])[0]) if "whole_logits" in one else float("nan"),
                 )
             )
         return tuple(found)
@@ -170,10 +168,10 @@ class Classifier:
         return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def image_scores(outputs_of_image: RegionOutputs, whole: float, score: Score | None) -> Scores:
+def image_scores(outputs_of_image: RegionOutputs, score: Score | None) -> Scores:
     """An image's scores: classes of its most suspicious region, malignancy by the model's image score.
 
-    outputs_of_image: its regions, most salient first. whole: ``BreastOutputs.cancer``.
+    outputs_of_image: its regions, most salient first.
 
     Without such a score the highest region stands for the image. An image in which no candidate region
     was found has nothing to classify: normal 1, malignancy 0.
@@ -184,7 +182,7 @@ def image_scores(outputs_of_image: RegionOutputs, whole: float, score: Score | N
     normal, benign, malignant = (float(p) for p in outputs_of_image.probabilities[worst])
     if score is None:
         return Scores(normal, benign, malignant, float(outputs_of_image.malignancy[worst]))
-    inputs = outputs.image_inputs(log_odds(outputs_of_image.malignancy), whole)
+    inputs = outputs.image_inputs(log_odds(outputs_of_image.malignancy))
     columns = [outputs.IMAGE_INPUTS.index(name) for name in score.inputs]
     return Scores(normal, benign, malignant, float(score(inputs[None, columns])[0]))
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Of the heads' penalties (scikit-learn's C), by head.
-STRENGTH = {"lesion": 3e-4, "pathology": 3e-4, "tissue": 1e-3, "grade": 1e-3, "whole": 1e-4}
+STRENGTH = {"lesion": 3e-4, "pathology": 1e-3, "tissue": 3e-4, "grade": 1e-3}
 WATCHED = 600  # candidates of the validation part that an epoch is judged by
 REGION_STRENGTH = 0.1
 SCORE_STRENGTH = 1.0
@@ -71,7 +71,7 @@ class Frozen:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """What a fold fitted: conv5, linear heads (lesion, pathology, tissue, grade, whole; those for which
+    """What a fold fitted: conv5, linear heads (lesion, pathology, tissue, grade; those for which
     there were labels), scores by variant, curve.
     """
 
@@ -90,7 +90,7 @@ class Said:
     """What a fold's model says of all rows (n) and films (m); nan where nothing is known.
 
     conv5, linear: class logits. kinds: kind logits. odds: by variant, log odds of malignant. image:
-    log odds by film; whole: those of the whole breast alone. grade, tissue: logits by film.
+    log odds by film. grade, tissue: logits by film.
     """
 
     conv5: NDArray[np.float64]
@@ -98,7 +98,6 @@ class Said:
     kinds: NDArray[np.float64]
     odds: dict[str, NDArray[np.float64]]
     image: NDArray[np.float64]
-    whole: NDArray[np.float64]
     breast: NDArray[np.float64]
     tissue: NDArray[np.float64]
     grade: NDArray[np.float64]
@@ -249,19 +248,18 @@ def say(
         odds[name][rows] = score.log_odds(inputs[:, [outputs.REGION_INPUTS.index(w) for w in score.inputs]])
     odds[CHOSEN] = odds[model.variant]
     odds |= _altered(examples, frozen, model, rows, conv5, straight)
-    tissue, grade, whole = (
+    tissue, grade = (
         _of_films(model.heads, name, frozen, films, size)
-        for name, size in (("tissue", len(TISSUES)), ("grade", len(GRADES)), ("whole", 2))
+        for name, size in (("tissue", len(TISSUES)), ("grade", len(GRADES)))
     )
-    whole = whole[:, 1] - whole[:, 0]
     image, breast = np.full(m, np.nan), np.full(m, np.nan)
     if model.image is not None:
-        of_film, x = image_rows(examples, odds[model.variant], whole, films)
+        of_film, x = image_rows(examples, odds[model.variant], films)
         image[of_film] = model.image.log_odds(x)
     if model.breast is not None:
         for members, x in breast_rows(examples, image, films):
             breast[members] = model.breast.log_odds(x[None])[0]
-    return Said(conv5, straight, kinds, odds, image, whole, breast, tissue, grade)
+    return Said(conv5, straight, kinds, odds, image, breast, tissue, grade)
 
 
 def _altered(
@@ -299,13 +297,13 @@ def searched_rows(examples: Examples) -> NDArray[np.bool_]:
 
 
 def image_rows(
-    examples: Examples, odds: NDArray[np.float64], whole: NDArray[np.float64], films: NDArray[np.bool_]
+    examples: Examples, odds: NDArray[np.float64], films: NDArray[np.bool_]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """(film, inputs of its score) of the searched films that have regions."""
     rows = np.flatnonzero(searched_rows(examples) & films[examples.film])
     of_film = examples.film[rows]
     found = np.unique(of_film)
-    inputs = [outputs.image_inputs(odds[rows[of_film == one]], float(whole[one])) for one in found]
+    inputs = [outputs.image_inputs(odds[rows[of_film == one]]) for one in found]
     return found, np.array(inputs).reshape(len(found), len(outputs.IMAGE_INPUTS))
 
 
@@ -416,23 +414,15 @@ def _film_inputs(frozen: Frozen, films: NDArray[np.intp]) -> NDArray[np.float32]
 
 
 def _film_heads(examples: Examples, frozen: Frozen, films: NDArray[np.bool_]) -> dict[str, Linear]:
-    """Heads on the whole breast: F, G, D; a to d; a cancer or none, in the sets that have both."""
-    label = {
-        name: np.array([terms.index(d) if d in terms else -1 for d in examples.density.tolist()], np.int64)
-        for name, terms in (("tissue", TISSUES), ("grade", GRADES))
-    }
-    ill = examples.film_label == "malignant"
-    screened = np.isin(examples.source, screening_sets(examples)) & (ill | examples.clear)
-    label["whole"] = np.where(screened, ill.astype(np.int64), -1)
+    """Heads on the whole breast: F, G, D; a to d."""
     out = {}
-    for name, known in label.items():
+    for name, terms in (("tissue", TISSUES), ("grade", GRADES)):
+        known = np.array([terms.index(d) if d in terms else -1 for d in examples.density.tolist()], np.int64)
         rows = np.flatnonzero(films & (known >= 0))
         if len(np.unique(known[rows])) < 2:
             continue
-        classes = {"tissue": len(TISSUES), "grade": len(GRADES)}.get(name, 2)
-        weight = class_weights(known[rows], examples.source[rows]) if name == "whole" else np.ones(len(rows))
         out[name] = linear.fit_linear(
-            _film_inputs(frozen, rows), known[rows], weight, classes=classes, strength=STRENGTH[name]
+            _film_inputs(frozen, rows), known[rows], np.ones(len(rows)), classes=len(terms), strength=STRENGTH[name]
         )
     return out
 
@@ -450,7 +440,7 @@ def _of_films(
 
 def _image_score(examples: Examples, said: Said, films: NDArray[np.bool_], variant: str) -> Score | None:
     known = films & np.isin(examples.source, screening_sets(examples)) & (examples.film_label != "")
-    of_film, x = image_rows(examples, said.odds[variant], said.whole, known)
+    of_film, x = image_rows(examples, said.odds[variant], known)
     truth = examples.film_label[of_film] == "malignant"
     if truth.all() or not truth.any():
         return None

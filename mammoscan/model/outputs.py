@@ -21,7 +21,7 @@ CONV5_INPUTS = tuple(f"conv5_{name}" for name in _SAID)
 LINEAR_INPUTS = tuple(f"linear_{name}" for name in _SAID)
 NETWORK_INPUTS = (*CONV5_INPUTS, *LINEAR_INPUTS)
 REGION_INPUTS = (*NETWORK_INPUTS, *REGION_FEATURES)
-IMAGE_INPUTS = ("highest", "mean_of_three_highest", "mean", "whole")
+IMAGE_INPUTS = ("highest", "mean_of_three_highest", "mean")
 # An image is judged by so many of its regions, the most salient, in training as in use.
 JUDGED = 10
 BREAST_INPUTS = ("highest", "mean", "age_decades")
@@ -51,14 +51,10 @@ def class_logits(lesion: NDArray[np.floating], pathology: NDArray[np.floating]) 
     return np.column_stack([np.zeros(len(found)), found - np.logaddexp(0, worse), found - np.logaddexp(0, -worse)])
 
 
-def image_inputs(odds: NDArray[np.floating], whole: float) -> NDArray[np.float64]:
-    """Inputs (len(IMAGE_INPUTS),) of an image's score.
-
-    odds: its regions' log odds (n >= 1,), most salient first. whole: log odds of the whole breast; nan
-    where the network has no such head.
-    """
+def image_inputs(odds: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Inputs (len(IMAGE_INPUTS),) of an image's score from its regions' log odds (n >= 1,), most salient first."""
     falling = np.sort(np.asarray(odds, np.float64)[:JUDGED])[::-1]
-    return np.array([falling[0], falling[:3].mean(), falling.mean(), whole])
+    return np.array([falling[0], falling[:3].mean(), falling.mean()])
 
 
 def breast_inputs(odds: Sequence[float] | NDArray[np.floating], age: float | None) -> NDArray[np.float64]:

@@ -79,7 +79,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("normal", "0 to 1", "probability of the image's most suspicious region"),
         ("benign", "0 to 1", "probability of the image's most suspicious region"),
         ("malignant", "0 to 1", "probability of the image's most suspicious region"),
-        ("malignancy", "0 to 1", "calibrated malignancy score of the image, from its regions and the whole breast"),
+        ("malignancy", "0 to 1", "calibrated malignancy score of the image, from its regions"),
         ("above_threshold", "", "yes where the malignancy score reaches the operating point"),
         ("threshold", "0 to 1", "operating point"),
         ("candidates", "count", "regions that were classified"),

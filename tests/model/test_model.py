@@ -82,7 +82,7 @@ def test_scores_do_not_depend_on_batch_size_or_order(classifier):
 def test_no_crops_give_no_scores_and_an_image_without_regions_scores_nothing(classifier):
     outputs = classifier.predict(np.empty((0, 160, 160), np.uint8), np.empty((0, len(CLINICAL)), np.float32))
     assert len(outputs.malignancy) == 0
-    scores = image_scores(outputs, 0.0, None)
+    scores = image_scores(outputs, None)
     assert (scores.normal, scores.malignancy) == (1.0, 0.0)
 
 

@@ -1,9 +1,12 @@
 """A stopped training goes on to the same result; classes are drawn alike; frozen maps are computed once."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from mammoscan.model import augment, maps, network, region, split
+from mammoscan.model import augment, crossval, maps, network, region, split
 from mammoscan.model.region import Cases, TailConfig
 from mammoscan.model.terms import CLINICAL
 
@@ -110,3 +113,25 @@ def test_the_split_file_holds_every_patient_once(tmp_path):
     lines = (tmp_path / "splits.csv").read_text().splitlines()
     assert lines[0] == "patient,set,worst_label,density,fold"
     assert [line.split(",")[0] for line in lines[1:]] == ["p1", "p2", "p3"]
+
+
+def test_sets_without_benign_cases_do_not_teach_what_is_malignant():
+    label = np.array([1, 2, 2, 2, 2, 0])
+    source = np.array(["film", "film", "digital", "digital", "digital", "digital"])
+    examples = SimpleNamespace(label=label, set_of=lambda: source)
+    assert crossval.two_sided(examples, np.arange(5)).tolist() == [True, True, False, False, False]
+    assert crossval.two_sided(examples, np.array([2, 3])).all()  # nothing else there
+
+
+def test_an_ungraded_lesion_pulls_only_towards_lesion(cases):
+    ungraded = dataclasses.replace(cases, graded=cases.label < 1)
+    run = region._Run(network.tail(32, len(CLINICAL), 3, 4), CONFIG)
+    rows = np.flatnonzero(cases.label == 2)[:6]
+    before, _ = run.predict(ungraded, rows)
+    for _ in range(30):
+        run._step(cases.maps[cases.record[rows]], cases.clinical[rows], cases.label[rows],
+                  np.full(6, -1), ungraded.graded[rows])  # fmt: skip
+    after, _ = run.predict(ungraded, rows)
+    assert after[:, 1:].mean() - after[:, 0].mean() > before[:, 1:].mean() - before[:, 0].mean() + 0.1
+    bias = run.model.get_layer("logits").get_weights()[1]
+    assert abs(bias[2] - bias[1]) < abs(bias[1:].mean() - bias[0])

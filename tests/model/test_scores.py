@@ -59,11 +59,11 @@ def test_inputs_of_regions_images_and_breasts():
     assert inputs[:, 3] == pytest.approx(np.log(p[:, 2] / (1 - p[:, 2])))
     assert inputs[:, 5].tolist() == [2.0, 0.0]
     assert outputs.class_probabilities([conv5, straight]) == pytest.approx(p)
-    assert outputs.image_inputs(np.array([1.0, 4.0, 3.0, 2.0]), 7.0).tolist() == [4.0, 3.0, 2.5, 7.0]
-    assert outputs.image_inputs(np.array([1.0]), 0.0).tolist() == [1.0, 1.0, 1.0, 0.0]
+    assert outputs.image_inputs(np.array([1.0, 4.0, 3.0, 2.0])).tolist() == [4.0, 3.0, 2.5]
+    assert outputs.image_inputs(np.array([1.0])).tolist() == [1.0, 1.0, 1.0]
     less_salient = np.full(outputs.JUDGED + 5, 1.0)
     less_salient[outputs.JUDGED :] = 9.0
-    assert outputs.image_inputs(less_salient, 0.0).tolist() == [1.0, 1.0, 1.0, 0.0]
+    assert outputs.image_inputs(less_salient).tolist() == [1.0, 1.0, 1.0]
     assert outputs.breast_inputs([1.0, 3.0], 65.0).tolist() == [3.0, 2.0, 1.0]
     assert np.isnan(outputs.breast_inputs([1.0], None)[2])
 

@@ -98,7 +98,7 @@ def test_no_patient_is_in_two_folds_and_every_prediction_is_out_of_fold(trained)
 def test_the_bundle_names_its_ranking_and_run_uses_it(trained, tmp_path):
     found = bundle.load(trained)
     assert found.ranking == trained / "ranking.npz"
-    assert set(found.heads) >= {"lesion_logits", "pathology_logits", "grade_logits", "whole_logits", "kind_logits"}
+    assert set(found.heads) >= {"lesion_logits", "pathology_logits", "grade_logits", "kind_logits"}
     shipped = ranking.frozen()
     own = ranking.at(found.ranking)
     assert own.value.shape != shipped.value.shape or not np.array_equal(own.value, shipped.value)
