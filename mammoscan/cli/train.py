@@ -74,42 +74,45 @@ def train_command(
     """
     import numpy as np
 
+    from mammoscan import store
     from mammoscan.console import Console, set_up_logging
     from mammoscan.model import datasets, plots, release, smallcnn
     from mammoscan.model import train as training
     from mammoscan.model.examples import choose
 
-    out.mkdir(parents=True, exist_ok=True)
-    set_up_logging(out / "train.log")
-    console = Console()
-    found = datasets.read(data)
-    films = choose(found, screening=rsna_films, seed=seed)
-    for source, count in sorted(Counter(film.source for film in found).items()):
-        used = sum(film.source == source for film in films)
-        console.note(f"{source}: {count} images, {used} of them used")
-    with np.load(start, allow_pickle=False) as arrays:
-        weights = {name: arrays[name] for name in arrays.files}
-    config = training.TrainConfig(seed=seed, folds=folds, epochs=epochs, steps=steps, searched=searched, jobs=jobs,
-                                  all_steps=all_steps)  # fmt: skip
-    examples, ranking = training.cut(films, out, config)
-    fold = training.fold_of_films(examples, training.folds_of(films, out, config))
-    small = []
-    if arch != "resnet50":
-        settings = smallcnn.CnnConfig(folds=cnn_folds, seed=seed)
-        for protocol in smallcnn.PROTOCOLS:
-            figure = smallcnn.evaluate_protocol(examples, fold, protocol, settings, out, replicates=config.replicates)
-            small.append(figure)
-            console.note(f"{figure.name}: AUC {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})")
-    if arch == "cnn":
-        return
-    frozen = training.freeze(examples, weights, out)
-    outcome = training.cross_validate(examples, frozen, fold, weights, out, config, console.note)
-    report = release.report(outcome, small, replicates=config.replicates)
-    command = (
-        f"mammoscan train DATA --out OUT --start {start.name} --arch {arch} --seed {seed} --folds {folds} "
-        f"--epochs {epochs} --steps {steps} --searched {searched} --rsna-films {rsna_films} --all-layers {all_steps} --cnn-folds {cnn_folds}"
-    )
-    release.write(out, outcome, report, weights, ranking, config, command)
-    plots.write(outcome, out / "figures")
-    for figure in report.figures:
-        console.note(f"{figure.name}: {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})")
+    with store.output_lock(out):  # two trainings would write into each other's records
+        set_up_logging(out / "train.log")
+        console = Console()
+        found = datasets.read(data)
+        films = choose(found, screening=rsna_films, seed=seed)
+        for source, count in sorted(Counter(film.source for film in found).items()):
+            used = sum(film.source == source for film in films)
+            console.note(f"{source}: {count} images, {used} of them used")
+        with np.load(start, allow_pickle=False) as arrays:
+            weights = {name: arrays[name] for name in arrays.files}
+        config = training.TrainConfig(seed=seed, folds=folds, epochs=epochs, steps=steps, searched=searched, jobs=jobs,
+                                      all_steps=all_steps)  # fmt: skip
+        examples, ranking = training.cut(films, out, config)
+        fold = training.fold_of_films(examples, training.folds_of(films, out, config))
+        small = []
+        if arch != "resnet50":
+            settings = smallcnn.CnnConfig(folds=cnn_folds, seed=seed)
+            for protocol in smallcnn.PROTOCOLS:
+                figure = smallcnn.evaluate_protocol(
+                    examples, fold, protocol, settings, out, replicates=config.replicates
+                )
+                small.append(figure)
+                console.note(f"{figure.name}: AUC {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})")
+        if arch == "cnn":
+            return
+        frozen = training.freeze(examples, weights, out)
+        outcome = training.cross_validate(examples, frozen, fold, weights, out, config, console.note)
+        report = release.report(outcome, small, replicates=config.replicates)
+        command = (
+            f"mammoscan train DATA --out OUT --start {start.name} --arch {arch} --seed {seed} --folds {folds} "
+            f"--epochs {epochs} --steps {steps} --searched {searched} --rsna-films {rsna_films} --all-layers {all_steps} --cnn-folds {cnn_folds}"
+        )
+        release.write(out, outcome, report, weights, ranking, config, command)
+        plots.write(outcome, out / "figures")
+        for figure in report.figures:
+            console.note(f"{figure.name}: {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mammoscan.model.train import Outcome
 
 MARKS = (1.0, 2.0)  # false marks an image at which lesions found are told
+REGIONS = (5, 10, 20)  # regions an image within which a lesion is hit
+HIT_BARS = {"mias": 0.85, "cesm": 0.80, "cbis-mass": 0.85}
 RANDOM = "random"
 
 
@@ -298,10 +300,51 @@ def figures(outcome: Outcome, *, replicates: int) -> list[Figure]:
         if (found := marks(e, odds, source)) is not None:
             bars = (0.60, 0.75) if source == "mias" else ()
             out.extend(free_response(found, source, replicates=replicates, bars=bars))
+    out.extend(_hit_figures(outcome, replicates=replicates))
     out.extend(_density_figures(outcome, replicates=replicates))
     out.extend(_calibration_figures(outcome, odds, replicates=replicates))
     out.extend(_kind_figures(outcome, replicates=replicates))
     return out
+
+
+def _hit_figures(outcome: Outcome, *, replicates: int) -> list[Figure]:
+    """Lesions that the first regions of their image hit, each image's ranked by trees that never saw its patient.
+
+    A region hits where its centre lies in the ellipse of the lesion's box, or the lesion's centre in the
+    region's box and that is less than four times as large.
+    """
+    e = outcome.examples
+    out = []
+    for source in np.unique(e.source).tolist():
+        lesions = np.flatnonzero((e.source[e.lesion_film] == source) & e.searched[e.lesion_film])
+        if not len(lesions):
+            continue
+        first = np.array([_first_hit(e, int(lesion)) for lesion in lesions])
+        for most in REGIONS:
+            hit = first < most
+            out.append(
+                bootstrapped(
+                    f"{source}: lesions hit by the first {most} regions of their image",
+                    e.patient[e.lesion_film[lesions]],
+                    lambda weight, hit=hit: float(np.dot(weight, hit) / weight.sum()),  # type: ignore[misc]
+                    replicates=replicates, cases=len(hit), positive=int(hit.sum()),
+                    bar=HIT_BARS.get(source) if most == max(REGIONS) else None,
+                )
+            )  # fmt: skip
+    return out
+
+
+def _first_hit(e: Examples, lesion: int) -> float:
+    """Rank of the first candidate of its film that hits a lesion, infinite where none does."""
+    x0, y0, x1, y1 = e.lesion_box[lesion]
+    rows = np.flatnonzero((e.film == e.lesion_film[lesion]) & (e.kind == "candidate"))
+    centre, half = np.array([x0 + x1, y0 + y1]) / 2, np.array([x1 - x0, y1 - y0]) / 2
+    inside = (((e.centre[rows] - centre) / np.maximum(half, 0.5)) ** 2).sum(axis=1) <= 1
+    box = e.box[rows]
+    around = ((box[:, :2] <= centre) & (centre <= box[:, 2:])).all(axis=1)
+    small = np.prod(box[:, 2:] - box[:, :2], axis=1) < 4 * (x1 - x0) * (y1 - y0)
+    found = e.rank[rows][inside | (around & small)]
+    return float(found.min()) if len(found) else np.inf
 
 
 def _density_figures(outcome: Outcome, *, replicates: int) -> list[Figure]:

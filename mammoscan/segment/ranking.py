@@ -1,6 +1,6 @@
 """The frozen ranking of proposals: boosted trees, fitted once on real films (see the model card).
 
-Nothing here is set by hand: ``python -m tests.real.fit_ranking`` writes the arrays.
+Nothing here is set by hand: ``mammoscan train`` writes the arrays.
 """
 
 from __future__ import annotations

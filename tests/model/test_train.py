@@ -9,8 +9,10 @@ import PIL.Image
 import pytest
 from click.testing import CliRunner
 
+from mammoscan import store
 from mammoscan.cli import main
 from mammoscan.domain import Density, Laterality, RegionKind, View
+from mammoscan.errors import ExitCode
 from mammoscan.model import bundle, network
 from mammoscan.model.datasets.layouts import MANIFEST
 from mammoscan.segment import ranking
@@ -125,6 +127,14 @@ def test_the_same_command_does_nothing_again_and_gives_the_same(data, start, tra
     run_train(data, start, trained)
     for name, content in before.items():
         assert (trained / name).read_bytes() == content, name
+
+
+def test_two_trainings_into_one_folder_do_not_meet(data, start, trained):
+    with store.output_lock(trained):
+        arguments = ["train", str(data), "--out", str(trained), "--start", str(start), "--folds", "3"]
+        result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == ExitCode.LOCKED
+    assert "another run" in result.output
 
 
 def test_a_damaged_ranking_is_refused(trained, tmp_path):
