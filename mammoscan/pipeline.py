@@ -222,7 +222,7 @@ class _Run:
             file.mtime_ns,
             None if known is None else (known.density.value, known.source.value),
             self.digest,
-            self.bundle.digest,
+            self.identity.sha256,
             __version__,
         )
 

@@ -37,13 +37,13 @@ class Bundle:
     clinical: the inputs of CLINICAL that the network takes. conv5: whether it goes on to conv5 or ends
     at conv4. heads: further outputs with their sizes. thresholds: operating points on the image's
     malignancy score, breast_thresholds on the breast's, region_thresholds on a finding's. image, breast:
-    how those scores follow from regions and images; None: the highest region, the highest image. digest:
-    SHA-256 of the description, so of everything. ranking: of candidate regions; None: mammoscan's own.
+    how those scores follow from regions and images; None: the highest region, the highest image. ranking:
+    of candidate regions; None: mammoscan's own.
     """
 
     identity: ModelIdentity
-    digest: str
     weights_path: Path
+    weights_sha256: str
     side: int
     context: float
     clinical: tuple[str, ...]
@@ -73,7 +73,7 @@ class Bundle:
             content = self.weights_path.read_bytes()
         except OSError as error:
             raise ModelError(f"cannot be read: {error.strerror}", path=self.weights_path, remedy=_REMEDY) from error
-        if hashlib.sha256(content).hexdigest() != self.identity.sha256:
+        if hashlib.sha256(content).hexdigest() != self.weights_sha256:
             raise ModelError(
                 "the weights are not those that model.json names (wrong or truncated file)",
                 path=self.weights_path,
@@ -136,11 +136,13 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
         identity=ModelIdentity(
             name=facts["name"],
             version=facts["version"],
-            sha256=facts["weights"]["sha256"],
+            # Of the description: it names the weights' and the ranking's hash, and holds all that is fitted besides.
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
             limits=tuple(facts["limits"]),
             licence=facts["licence"],
         ),
         weights_path=place / facts["weights"]["file"],
+        weights_sha256=facts["weights"]["sha256"],
         side=int(facts["crop"]["side"]),
         context=float(facts["crop"]["context"]),
         clinical=tuple(facts["clinical_inputs"]),
@@ -152,7 +154,6 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
         region=region,
         image=image,
         breast=breast,
-        digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         ranking=_ranking(place, facts.get("ranking")),
     )
 

@@ -332,7 +332,7 @@ def _closing(context: ReportContext) -> list[Flowable]:
     model, (date, time) = context.model, context.created
     rows = [
         ("Model", marked_up(f"{model.name} {model.version}")),
-        ("Weights (SHA-256)", model.sha256),
+        ("Model (SHA-256)", model.sha256),
         ("Limits", "<br/>".join(marked_up(text) for text in model.limits) or "unknown"),
         ("Licence of the weights", marked_up(model.licence or "unknown")),
         ("Software", f"mammoscan {marked_up(context.software_version)}"),

@@ -47,7 +47,7 @@ _IDENTITY = (
     ("study_instance_uid", "", "StudyInstanceUID (0020,000D)"),
 )
 _MODEL = (
-    ("model_sha256", "", "hash of the weights that made the scores"),
+    ("model_sha256", "", "hash of the model's description, which holds the hashes of its weights"),
     ("config_digest", "", "digest of the configuration"),
 )
 COLUMNS: dict[str, tuple[Column, ...]] = {
