@@ -521,7 +521,7 @@ class StudyResult:
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """Which weights made a score."""
+    """Which model made a score. sha256: of its description, which holds the hashes of its weights."""
 
     name: str
     version: str
