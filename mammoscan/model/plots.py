@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -112,7 +113,7 @@ def _grid(tasks: Sequence[Task], draw: object) -> Figure:
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax, task in zip(axes, tasks, strict=False):
         draw(ax, task)  # type: ignore[operator]
-        ax.set_title(task.name, fontsize=8)
+        ax.set_title(textwrap.fill(task.name, 48), fontsize=8)
     for ax in axes[len(tasks) :]:
         ax.set_axis_off()
     figure.supxlabel(NOTE, fontsize=7, color=GREY)
@@ -204,7 +205,7 @@ def crop_grid(outcome: Outcome, odds: NDArray[np.float64], *, failures: bool) ->
         ax.set_axis_off()
     for ax, row in zip(axes, rows.tolist(), strict=False):
         ax.imshow(e.crops[row], cmap="gray", vmin=0, vmax=255)
-        kind = f", {KINDS[e.lesion_kind[row]]}" if e.lesion_kind[row] >= 0 else ""
+        kind = f"\n{KINDS[e.lesion_kind[row]]}" if e.lesion_kind[row] >= 0 else ""
         ax.set_title(
             f"{e.source[e.film[row]]}: {CLASSES[e.label[row]]}{kind}\nscore {logistic(odds[row]):.2f}", fontsize=7
         )
