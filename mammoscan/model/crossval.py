@@ -148,38 +148,28 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     watched = _watched(examples, held)
     trained = region.train(frozen.cases, rows, watched, config, folder) if config.epochs else region.Trained({}, -1, [])
-    return scored(examples, frozen, heads, trained, fold == validation, held, config.seed, folder.name)
-
-
-def scored(
-    examples: Examples, frozen: Frozen, heads: dict[str, Linear], trained: region.Trained, films: NDArray[np.bool_],
-    held: NDArray[np.intp], seed: int, name_of_fold: str,
-) -> Fold:  # fmt: skip
-    """Fit the scores of regions, images and breasts on validation films and their usable rows ``held``."""
-    known = _conv5_of(examples, frozen, trained.weights, films)
+    known = _conv5_of(examples, frozen, trained.weights, fold == validation)
     # Random places teach the heads; a score is of candidates and true boxes, and calibrated on those.
     held = held[examples.kind[held] != "random"]
     inputs = outputs.region_inputs(known[0][held], _linear(heads, frozen, held), examples.features[held])
-    # Classes alike, else the many normal regions decide, and benign lesions hardly count.
-    label, source = examples.label[held], examples.set_of()[held]
-    weight = class_weights(label, source)
+    truth = examples.label[held] == MALIGNANT
     regions, losses = {}, {}
     for name, wanted in VARIANTS.items():
-        if not trained.weights and set(wanted) & set(outputs.CONV5_INPUTS):
+        if not config.epochs and set(wanted) & set(outputs.NETWORK_INPUTS[:2]):
             continue
         x = inputs[:, [outputs.REGION_INPUTS.index(w) for w in wanted]]
-        regions[name] = linear.fit_calibrated(wanted, x, label == MALIGNANT, weight, strength=REGION_STRENGTH)
-        losses[name] = _cross_fitted_loss(wanted, x, label, source, examples.group()[held], seed)
+        regions[name] = linear.fit_score(wanted, x, truth, np.ones(len(held)), strength=REGION_STRENGTH)
+        losses[name] = _cross_fitted_loss(wanted, x, truth, examples.group()[held], config.seed)
     # Chosen on the validation part, like everything about the scores.
     variant = min(losses, key=lambda name: losses[name])
-    log.info("%s: loss of the region score by variant %s", name_of_fold, {k: round(v, 4) for k, v in losses.items()})
+    log.info("%s: loss of the region score by variant %s", folder.name, {k: round(v, 4) for k, v in losses.items()})
     partial = Fold(trained.weights, heads, regions, variant, None, None, trained.epoch, trained.curve)
-    said = say(examples, frozen, partial, films, known)
-    image = _image_score(examples, said, films, variant)
+    said = say(examples, frozen, partial, fold == validation, known)
+    image = _image_score(examples, said, fold == validation, variant)
     if image is not None:
         partial = dataclasses.replace(partial, image=image)
-        said = say(examples, frozen, partial, films, known)
-    breast = _breast_score(examples, said, films) if image is not None else None
+        said = say(examples, frozen, partial, fold == validation, known)
+    breast = _breast_score(examples, said, fold == validation) if image is not None else None
     return dataclasses.replace(partial, breast=breast)
 
 
@@ -363,19 +353,16 @@ def _conv5(
 
 
 def _cross_fitted_loss(
-    names: Sequence[str], x: NDArray[np.float64], label: NDArray[np.int64], source: NDArray[np.str_],
-    group: NDArray[np.str_], seed: int,
-) -> float:  # fmt: skip
+    names: Sequence[str], x: NDArray[np.float64], truth: NDArray[np.bool_], group: NDArray[np.str_], seed: int
+) -> float:
     """Log loss of a score on the validation part itself, in three parts by patient."""
     patients, index = np.unique(group, return_inverse=True)
     part = (np.random.default_rng(seed).permutation(len(patients)) % 3)[index]
-    truth = label == MALIGNANT
     p = np.full(len(truth), truth.mean())
     for number in range(3):
         rest = part != number
         if truth[rest].any() and not truth[rest].all():
-            weight = class_weights(label[rest], source[rest])
-            score = linear.fit_calibrated(names, x[rest], truth[rest], weight, strength=REGION_STRENGTH)
+            score = linear.fit_score(names, x[rest], truth[rest], np.ones(int(rest.sum())), strength=REGION_STRENGTH)
             p[~rest] = score(x[~rest])
     p = np.clip(p, 1e-7, 1 - 1e-7)
     return float(-np.mean(np.where(truth, np.log(p), np.log(1 - p))))

@@ -57,20 +57,6 @@ def fit_score(
     return Score(empty.inputs, mean, scale, fitted.coef_[0].astype(np.float64), float(fitted.intercept_[0]))
 
 
-def fit_calibrated(
-    names: Sequence[str], x: NDArray[np.floating], truth: NDArray[np.bool_], weight: Floats, *, strength: float
-) -> Score:
-    """``fit_score`` with weights that say which errors matter, then Platt scaling without them.
-
-    The weights bend the probabilities; a slope and an intercept, fitted with every case alike, put them right.
-    """
-    score = fit_score(names, x, truth, weight, strength=strength)
-    odds = score.log_odds(x)[:, None]
-    scaling = LogisticRegression(C=1e3, max_iter=1000).fit(odds, truth)
-    slope, intercept = float(scaling.coef_[0, 0]), float(scaling.intercept_[0])
-    return Score(score.inputs, score.mean, score.scale, slope * score.weight, slope * score.intercept + intercept)
-
-
 def even(groups: NDArray[np.integer] | NDArray[np.str_]) -> Floats:
     """Weights that give every group the same sum, with mean 1."""
     _, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)
