@@ -74,7 +74,8 @@ class Classifier:
     """The network of a bundle, loaded once. TensorFlow is imported here and nowhere before.
 
     Batches always have the same shape (the last is filled up), and batch normalisation runs with
-    its stored statistics, so a region's score does not depend on its neighbours in the batch.
+    its stored statistics, so a region's score does not depend on its neighbours in the batch. In single
+    precision everywhere: bfloat16 moved the scores of 82 crops of real films by up to 0.040 (median 0.004).
     """
 
     def __init__(self, bundle: Bundle, *, batch_size: int = 0) -> None:
