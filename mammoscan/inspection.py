@@ -15,7 +15,8 @@ from mammoscan.config import AnalysisConfig, RunConfig
 from mammoscan.domain import Failed, Header, Prediction, Skipped, SourceFile
 from mammoscan.errors import ExitCode, Reason
 from mammoscan.model import bundle as bundles
-from mammoscan.pipeline import PlannedImage, operating_point
+from mammoscan.pipeline import operating_point
+from mammoscan.plan import PlannedImage
 from mammoscan.report import figures
 from mammoscan.score import Scorer
 

@@ -29,7 +29,7 @@ from mammoscan.domain import (
 from mammoscan.errors import ExitCode, Reason, Stage, UsageError
 from mammoscan.ledger import Ledger, StudyRecord
 from mammoscan.model import bundle as bundles
-from mammoscan.plan import StudyPlan, plan_studies
+from mammoscan.plan import PlannedImage, StudyPlan, plan_studies
 from mammoscan.pool import Crashed, Task, WorkPool, worker_count
 from mammoscan.report import tables
 from mammoscan.score import Scorer
@@ -47,19 +47,6 @@ REGIONS_AT_ONCE = 64
 # Images in flight (submitted or waiting to be classified) for each worker: enough to keep the
 # workers busy while the network runs, few enough to bound the memory.
 IN_FLIGHT = 3
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedImage:
-    """An image with the key of its result and the density that is known before its pixels are.
-
-    header: as the file has it, for the analysis. written: as it is kept and written; the same, or without identities.
-    """
-
-    header: Header
-    written: Header
-    key: str
-    density: DensityReading | None
 
 
 @dataclass(frozen=True, slots=True)

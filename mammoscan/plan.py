@@ -27,6 +27,19 @@ class StudyPlan:
     densities: tuple[DensityReading, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedImage:
+    """An image with the key of its result and the density that is known before its pixels are.
+
+    header: as the file has it, for the analysis. written: as it is kept and written; the same, or without identities.
+    """
+
+    header: Header
+    written: Header
+    key: str
+    density: DensityReading | None
+
+
 def plan_studies(results: Iterable[Result]) -> tuple[tuple[StudyPlan, ...], tuple[Skipped | Failed, ...]]:
     """Group results by StudyInstanceUID; what belongs to no study comes second.
 

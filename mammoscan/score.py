@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mammoscan.config import RunConfig
     from mammoscan.model.bundle import Bundle
     from mammoscan.model.classify import BreastOutputs, RegionOutputs
-    from mammoscan.pipeline import PlannedImage
+    from mammoscan.plan import PlannedImage
 
 
 class Scorer:

@@ -15,7 +15,7 @@ import numpy as np
 
 from mammoscan.domain import ModelIdentity
 from mammoscan.errors import ModelError
-from mammoscan.model.outputs import BREAST_INPUTS, CONV5_INPUTS, IMAGE_INPUTS, REGION_INPUTS
+from mammoscan.model.outputs import BREAST_INPUTS, IMAGE_INPUTS, REGION_INPUTS
 from mammoscan.model.scores import Score
 from mammoscan.model.terms import CLASSES, CLINICAL
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 DESCRIPTION = "model.json"
-HEADS = ("lesion_logits", "pathology_logits", "tissue_logits", "grade_logits", "kind_logits")
+NEEDED_HEADS = ("lesion_logits", "pathology_logits")
+HEADS = (*NEEDED_HEADS, "tissue_logits", "grade_logits", "kind_logits")
 _REMEDY = "install mammoscan again, or train a model with `mammoscan train`"
 
 
@@ -38,7 +39,7 @@ class Bundle:
     at conv4. heads: further outputs with their sizes. thresholds: operating points on the image's
     malignancy score, breast_thresholds on the breast's, region_thresholds on a finding's. image, breast:
     how those scores follow from regions and images; None: the highest region, the highest image. ranking:
-    of candidate regions; None: mammoscan's own.
+    the file of the trees that rank candidate regions (``segment.ranking``).
     """
 
     identity: ModelIdentity
@@ -55,7 +56,7 @@ class Bundle:
     region: Score
     image: Score | None
     breast: Score | None
-    ranking: Path | None
+    ranking: Path
 
     def operating_points(self) -> dict[str, Mapping[str, float]]:
         """By what they are on: a finding's, an image's and a breast's malignancy score."""
@@ -102,7 +103,7 @@ def load(folder: Path | None) -> Bundle:
         raise ModelError(f"no model here: {error.strerror}", path=path, remedy=_REMEDY) from error
     except ValueError as error:
         raise ModelError(f"not a model description: {error}", path=path, remedy=_REMEDY) from error
-    if not isinstance(facts, dict) or facts.get("format") not in {1, FORMAT}:
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise ModelError(f"not a model of format {FORMAT}", path=path, remedy=_REMEDY)
     try:
         return _bundle(place, path, facts)
@@ -116,22 +117,14 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
     if tuple(facts["classes"]) != CLASSES or not set(facts["clinical_inputs"]) <= set(CLINICAL):
         raise ModelError("the model has other classes or inputs", path=path, remedy=_REMEDY)
     points = facts["operating_points"]
-    network: dict[str, Any] = {"conv5": True, "heads": {}}
-    image = breast = None
-    if facts["format"] == 1:
-        # Platt scaling of conv5's log odds, and the highest region for everything above.
-        slope, intercept = (float(facts["calibration"][name]) for name in ("slope", "intercept"))
-        whole = 1000.0  # wide enough that no log odds are held
-        region = Score(CONV5_INPUTS[:1], np.zeros(1), np.array([whole]), np.array([slope * whole]), intercept)
-    else:
-        network = facts["network"]
-        region = Score.of(facts["region_score"])
-        image, breast = (None if facts[n] is None else Score.of(facts[n]) for n in ("image_score", "breast_score"))
+    network = facts["network"]
+    region = Score.of(facts["region_score"])
+    image, breast = (None if facts[n] is None else Score.of(facts[n]) for n in ("image_score", "breast_score"))
     for score, known in ((region, REGION_INPUTS), (image, IMAGE_INPUTS), (breast, BREAST_INPUTS)):
         if score is not None and not set(score.inputs) <= set(known):
             raise ModelError("a score has inputs that this version does not know", path=path, remedy=_REMEDY)
-    if not set(network["heads"]) <= set(HEADS):
-        raise ModelError("the network has heads that this version does not know", path=path, remedy=_REMEDY)
+    if not set(NEEDED_HEADS) <= set(network["heads"]) <= set(HEADS):
+        raise ModelError("the network has other heads than this version knows", path=path, remedy=_REMEDY)
     return Bundle(
         identity=ModelIdentity(
             name=facts["name"],
@@ -149,19 +142,17 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
         conv5=bool(network["conv5"]),
         heads={str(name): int(size) for name, size in network["heads"].items()},
         thresholds={name: float(p["threshold"]) for name, p in points.items()},
-        breast_thresholds={name: float(p.get("breast", p["threshold"])) for name, p in points.items()},
-        region_thresholds={name: float(p.get("region", p["threshold"])) for name, p in points.items()},
+        breast_thresholds={name: float(p["breast"]) for name, p in points.items()},
+        region_thresholds={name: float(p["region"]) for name, p in points.items()},
         region=region,
         image=image,
         breast=breast,
-        ranking=_ranking(place, facts.get("ranking")),
+        ranking=_ranking(place, facts["ranking"]),
     )
 
 
-def _ranking(place: Path, facts: Mapping[str, str] | None) -> Path | None:
+def _ranking(place: Path, facts: Mapping[str, str]) -> Path:
     """The model's own ranking, checked against its hash."""
-    if facts is None:
-        return None
     path = place / facts["file"]
     try:
         content = path.read_bytes()

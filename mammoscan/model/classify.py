@@ -122,11 +122,8 @@ class Classifier:
             return RegionOutputs(np.empty((0, len(CLASSES))), np.empty(0), maps, np.empty(0, str))
         out = self._outputs(crops, clinical[:, self._columns])
         nothing = np.full((n, len(CLASSES)), np.nan)
-        conv5 = linear = nothing
-        if "logits" in out:
-            conv5 = out["logits"]
-        if "lesion_logits" in out:
-            linear = outputs.class_logits(out["lesion_logits"], out["pathology_logits"])
+        conv5 = out.get("logits", nothing)
+        linear = outputs.class_logits(out["lesion_logits"], out["pathology_logits"])
         kinds = np.full(n, "")
         if "kind_logits" in out:
             kinds = np.array(KINDS)[out["kind_logits"].argmax(axis=1)]

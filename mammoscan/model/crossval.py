@@ -1,7 +1,7 @@
 """One fold: everything that is fitted, on training and validation patients only, then applied to the test's.
 
-Training part: the linear heads, conv5 and its heads. Validation part (the next
-fold): the epoch, and the scores of regions, images and breasts, which calibrate by being fitted.
+Training part: the linear heads, conv5 and its heads. Validation part (the next fold): the epoch, and the
+scores of regions, images and breasts, which calibrate by being fitted.
 Nothing here sees a test patient before all of that stands.
 """
 

@@ -134,17 +134,19 @@ def agreement(
 ) -> list[Figure]:  # fmt: skip
     """Accuracy and quadratic kappa of ordered classes."""
 
-    def accuracy(weight: NDArray[np.float64]) -> float:
-        return float(np.dot(weight, truth == said) / weight.sum())
-
     def kappa(weight: NDArray[np.float64]) -> float:
         return quadratic_kappa(truth, said, classes, weight)
 
     facts: dict[str, Any] = {"replicates": replicates, "cases": len(truth), "positive": 0}
     return [
-        bootstrapped(f"{name}: accuracy", group, accuracy, bar=accuracy_bar, **facts),
+        bootstrapped(f"{name}: accuracy", group, _share(truth == said), bar=accuracy_bar, **facts),
         bootstrapped(f"{name}: quadratic kappa", group, kappa, bar=kappa_bar, **facts),
     ]
+
+
+def _share(true: NDArray[np.bool_]) -> Callable[[NDArray[np.float64]], float]:
+    """The weighted share of the cases of which something is true."""
+    return lambda weight: float(np.dot(weight, true) / weight.sum())
 
 
 def quadratic_kappa(
@@ -326,7 +328,7 @@ def _hit_figures(outcome: Outcome, *, replicates: int) -> list[Figure]:
                 bootstrapped(
                     f"{source}: lesions hit by the first {most} regions of their image",
                     e.patient[e.lesion_film[lesions]],
-                    lambda weight, hit=hit: float(np.dot(weight, hit) / weight.sum()),  # type: ignore[misc]
+                    _share(hit),
                     replicates=replicates, cases=len(hit), positive=int(hit.sum()),
                     bar=HIT_BARS.get(source) if most == max(REGIONS) else None,
                 )

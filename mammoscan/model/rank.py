@@ -69,6 +69,8 @@ def cases(films: Sequence[Film], *, jobs: int) -> list[Case]:
     sizes = {source: sum(f.source == source for f in films) for source in {f.source for f in films}}
     out = []
     for done, (film, (measures, overlap)) in enumerate(zip(films, work, strict=True), 1):
+        if not len(measures):
+            log.warning("nothing to rank in %s/%s", film.source, film.name)
         out.append(Case(measures, overlap, float(np.sqrt(max(sizes.values()) / sizes[film.source]))))
         if done % 100 == 0:
             log.info("measuring proposals: %d of %d films", done, len(films))

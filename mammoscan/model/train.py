@@ -1,6 +1,6 @@
-"""Training from labelled films to a bundle: examples, frozen layers, folds, the shipped model, its figures.
+"""Training from labelled films to a bundle: rankings, examples, frozen layers, folds, the shipped model.
 
-Every step leaves a file in the output folder and is not done again by the same command: crops by
+Every step leaves a file in the output folder and is not done again by the same command: rankings, crops by
 block, frozen maps by batch, conv5 by epoch, folds whole.
 """
 
@@ -186,9 +186,8 @@ def merged(parts: Sequence[Said]) -> Said:
 
 
 def heads(final: Fold) -> dict[str, Linear]:
-    """The linear heads by layer name; those for which the data held no labels are left out."""
-    found = {f"{name}_logits": head for name, head in final.heads.items()}
-    return {name: head for name, head in found.items() if np.isfinite(head.bias).all()}
+    """The linear heads by layer name."""
+    return {f"{name}_logits": head for name, head in final.heads.items()}
 
 
 def shipped_arrays(start: dict[str, NDArray[Any]], final: Fold) -> dict[str, NDArray[Any]]:

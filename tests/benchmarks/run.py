@@ -108,7 +108,7 @@ def stages_alone(archive: Path, images: int) -> dict[str, float]:
     from mammoscan.config import AnalysisConfig, RunConfig
     from mammoscan.domain import Analysed, Header
     from mammoscan.model import bundle as bundles
-    from mammoscan.pipeline import PlannedImage
+    from mammoscan.plan import PlannedImage
     from mammoscan.score import Scorer
 
     files = list(discover.walk(archive, out=None))
@@ -127,11 +127,11 @@ def stages_alone(archive: Path, images: int) -> dict[str, float]:
         for name, value in result.seconds:
             seconds[name] = seconds.get(name, 0.0) + value / len(headers)
     scorer = Scorer(bundles.load(None), config, 0.5)
-    scorer.add(PlannedImage(analysed[0][0], "", None), analysed[0][1])
+    scorer.add(PlannedImage(analysed[0][0], analysed[0][0], "", None), analysed[0][1])
     scorer.flush()  # loads TensorFlow and traces the network, which a long run pays once
     before = scorer.seconds
     for header, result in analysed:
-        scorer.add(PlannedImage(header, "", None), result)
+        scorer.add(PlannedImage(header, header, "", None), result)
     scorer.flush()
     seconds["classify (all cores)"] = (scorer.seconds - before) / len(headers)
     return seconds

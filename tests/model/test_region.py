@@ -135,3 +135,18 @@ def test_an_ungraded_lesion_pulls_only_towards_lesion(cases):
     assert after[:, 1:].mean() - after[:, 0].mean() > before[:, 1:].mean() - before[:, 0].mean() + 0.1
     bias = run.model.get_layer("logits").get_weights()[1]
     assert abs(bias[2] - bias[1]) < abs(bias[1:].mean() - bias[0])
+
+
+def test_training_all_layers_moves_the_first_ones_and_leaves_their_statistics(cases, tmp_path):
+    whole = network.weights_of(network.resnet50(64, len(CLINICAL), 3, heads={"kind_logits": 4}))
+    crops = RNG.integers(0, 255, (72, 64, 64, 1), dtype=np.uint8)
+    on_crops = dataclasses.replace(cases, maps=crops)
+    config = TailConfig(epochs=1, steps=1, batch=6, rate=1e-3)
+    trained = region.train(on_crops, np.arange(24), np.arange(24, 36), config, tmp_path, whole=whole)
+    moved = {name for name, value in trained.weights.items() if not np.array_equal(value, whole[name])}
+    assert {"conv2_block1_1_conv/0", "conv4_block6_3_conv/0", "conv5_block3_3_conv/0", "logits/0"} <= moved
+    assert not any("_bn/" in name and not name.startswith("conv5") for name in moved)
+    logits, kinds = region.predict(on_crops, np.arange(24, 36), trained.weights)
+    assert logits.shape == (12, 3)
+    assert kinds.shape == (12, 4)
+    assert np.isfinite(logits).all()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
+from mammoscan import deidentify
 from mammoscan.model import evaluate, linear, outputs
 from mammoscan.model.scores import Score
 from mammoscan.model.terms import softmax
@@ -66,6 +67,9 @@ def test_inputs_of_regions_images_and_breasts():
     assert outputs.image_inputs(less_salient).tolist() == [1.0, 1.0, 1.0]
     assert outputs.breast_inputs([1.0, 3.0], 65.0).tolist() == [3.0, 2.0, 1.0]
     assert np.isnan(outputs.breast_inputs([1.0], None)[2])
+    # A run without identities knows no higher age, and its scores must be those of a run with them.
+    assert outputs.OLDEST == deidentify.OLDEST
+    assert outputs.breast_inputs([1.0], 97.0).tolist() == outputs.breast_inputs([1.0], 90.0).tolist()
 
 
 def test_two_heads_of_two_classes_make_three():

@@ -76,22 +76,6 @@ def hits(region, truth) -> bool:
     return bool(inside or (contains and region.area_px < 4 * area))
 
 
-def drawn(truth, shape) -> np.ndarray:
-    """A finding as a bool mask of the source image; circles and boxes as ellipses."""
-    kind, value = truth
-    if kind == "mask":
-        return value
-    if kind == "circle":
-        x, y, r = value
-        centre, axes = (x, y), (r, r)
-    else:
-        x0, y0, x1, y1 = value
-        centre, axes = ((x0 + x1) / 2, (y0 + y1) / 2), ((x1 - x0) / 2, (y1 - y0) / 2)
-    canvas = np.zeros(shape, np.uint8)
-    cv2.ellipse(canvas, [round(c) for c in centre], [max(1, round(a)) for a in axes], 0, 0, 360, 1, -1)
-    return canvas.astype(bool)
-
-
 def chosen_films():
     """Patients of three sets; those of RSNA have no place of a lesion."""
     return [*films.mias(), *films.cesm(), *films.cbis()[::3]]
@@ -105,7 +89,7 @@ def measured(film) -> Measured:
     proposals = segment.propose(field)
     shared = measure.overlaps(field, proposals)
     found = truths(film)
-    masks = [drawn(t, image.pixels.shape) for t in found]
+    masks = [rank.drawn(lesion, image.pixels.shape) for lesion in film.lesions()]
 
     def marks(chosen):
         hit = np.zeros((len(chosen), len(found)), bool)
