@@ -50,7 +50,7 @@ def page(p: Prediction, context: ReportContext) -> list[Flowable]:
             HEAD,
         ),
         *(Paragraph(line, SMALL) for line in facts),
-        *([Paragraph(NOT_SHOWN, SMALL)] if not p.preview.pixels.any() else []),
+        *([Paragraph(NOT_SHOWN, SMALL)] if h.burned_in and not p.preview.pixels.any() else []),
         Spacer(1, 2.5 * mm),
         _pictures(p),
         Paragraph(
