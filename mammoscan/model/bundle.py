@@ -16,7 +16,7 @@ import numpy as np
 from mammoscan.domain import ModelIdentity
 from mammoscan.errors import ModelError
 from mammoscan.model.outputs import BREAST_INPUTS, IMAGE_INPUTS, REGION_INPUTS
-from mammoscan.model.scores import Score
+from mammoscan.model.scores import RegionScore, Score
 from mammoscan.model.terms import CLASSES, CLINICAL
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-FORMAT = 2
+FORMAT = 3
 DESCRIPTION = "model.json"
 NEEDED_HEADS = ("lesion_logits", "pathology_logits")
 HEADS = (*NEEDED_HEADS, "tissue_logits", "grade_logits", "kind_logits")
@@ -53,7 +53,7 @@ class Bundle:
     thresholds: Mapping[str, float]
     breast_thresholds: Mapping[str, float]
     region_thresholds: Mapping[str, float]
-    region: Score
+    region: RegionScore
     image: Score | None
     breast: Score | None
     ranking: Path
@@ -118,7 +118,7 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
         raise ModelError("the model has other classes or inputs", path=path, remedy=_REMEDY)
     points = facts["operating_points"]
     network = facts["network"]
-    region = Score.of(facts["region_score"])
+    region = RegionScore.of(facts["region_score"])
     image, breast = (None if facts[n] is None else Score.of(facts[n]) for n in ("image_score", "breast_score"))
     for score, known in ((region, REGION_INPUTS), (image, IMAGE_INPUTS), (breast, BREAST_INPUTS)):
         if score is not None and not set(score.inputs) <= set(known):

@@ -47,8 +47,9 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         f"and conv4 and the clinical inputs ({', '.join(facts['clinical_inputs'])}; age, density and side may be "
         "missing). Benign against malignant is learnt only from sets that have both. "
         "Linear heads on the whole breast estimate its density (F, G, D, and a to d). "
-        f"A region's score is a logistic function of {len(facts['region_score']['inputs'])} inputs "
-        f'(variant "{outcome.final.variant}" below).'
+        "A region's probabilities are two logistic functions (a lesion or not; malignant or benign if it is one) of "
+        f"{len(facts['region_score']['lesion']['inputs'])} inputs "
+        f'(variant "{outcome.final.variant}" below); its malignancy is their product.'
         + (
             f" An image's score is fitted on the log odds of its most salient regions "
             f"({', '.join(facts['image_score']['inputs'])})."
@@ -68,7 +69,9 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         f"## Evaluation\n\nCross-validation over patients, {training['folds']} folds, stratified by set, worst label "
         "and density (`splits.csv`). Each figure is of patients that trained nothing, chose nothing and calibrated "
         f"nothing of the model that scores them. 95 % intervals by drawing patients ({training['replicates']} "
-        "replicates). The bar is what was aimed at; a missed one stands as it is. Constants of mammoscan's code (sizes of "
+        "replicates). Malignant against benign is judged by the odds of those two, findings against normal places by the "
+        "probability of any lesion, everything else by the malignancy. The bar is what was aimed at; a missed one stands "
+        "as it is. Constants of mammoscan's code (sizes of "
         "crops, places given to regions, penalties of the heads) were chosen on mini-MIAS, CBIS-DDSM, CDD-CESM and RSNA "
         "with all folds in sight, so figures on these sets are somewhat too good.\n\n"
         + _table(found.figures, bars=True),
@@ -78,8 +81,10 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         ),
         '## What each part brings\n\n"linear": the frozen network with linear heads. "conv5": conv5 trained. '
         '"both": the two together. "handcrafted": with the features of the region (missing for true boxes). '
-        '"chosen": the variant that each fold\'s validation part preferred.\n\n' + _table(found.ablation),
-        "## Subgroups\n\nMalignant against benign at true boxes, five of each class or more.\n\n"
+        '"chosen": the variant that each fold\'s validation part preferred. "all layers": the network alone, after '
+        'training conv5 and then all layers at a low rate; its nearest comparison is "conv5".\n\n'
+        + _table(found.ablation),
+        "## Subgroups\n\nMalignant against benign at true boxes, by the odds of the two, five of each class or more.\n\n"
         + _table(found.subgroups),
         "## A warning: the split by image\n\n" + _warning(found.small_cnn),
         "## Calibration\n\n" + facts["calibration"],

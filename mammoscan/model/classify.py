@@ -23,7 +23,7 @@ from mammoscan.model.terms import (
     MALIGNANT,
     TISSUES,
     log_odds,
-    logistic,
+    softmax,
 )
 
 if TYPE_CHECKING:
@@ -44,19 +44,23 @@ BYTES_A_CROP = 120e6  # activations of one crop in float32, with room to spare
 class RegionOutputs:
     """What the network says of n regions.
 
-    probabilities: float64 (n, 3), rows sum to 1, in the order of ``CLASSES``. malignancy: float64
-    (n,), calibrated, 0 to 1. maps: float32 (n, h, w, c), the last stage's output, for Grad-CAM. kinds: what
-    each is if it is a lesion, '' where the network has no such head.
+    probabilities: float64 (n, 3), calibrated, rows sum to 1, in the order of ``CLASSES``. maps: float32
+    (n, h, w, c), the last stage's output, for Grad-CAM. kinds: what each is if it is a lesion, '' where the
+    network has no such head.
     """
 
     probabilities: NDArray[np.float64]
-    malignancy: NDArray[np.float64]
     maps: NDArray[np.float32]
     kinds: NDArray[np.str_]
 
+    @property
+    def malignancy(self) -> NDArray[np.float64]:
+        """Probability of malignant, float64 (n,)."""
+        return self.probabilities[:, MALIGNANT]
+
     def take(self, chosen: slice | NDArray[np.intp]) -> RegionOutputs:
         """The chosen regions."""
-        return RegionOutputs(self.probabilities[chosen], self.malignancy[chosen], self.maps[chosen], self.kinds[chosen])
+        return RegionOutputs(self.probabilities[chosen], self.maps[chosen], self.kinds[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,19 +123,17 @@ class Classifier:
         n = len(crops)
         if not n:
             maps = np.empty((0, 1, 1, 1), np.float32)
-            return RegionOutputs(np.empty((0, len(CLASSES))), np.empty(0), maps, np.empty(0, str))
+            return RegionOutputs(np.empty((0, len(CLASSES))), maps, np.empty(0, str))
         out = self._outputs(crops, clinical[:, self._columns])
         nothing = np.full((n, len(CLASSES)), np.nan)
         conv5 = out.get("logits", nothing)
-        linear = outputs.class_logits(out["lesion_logits"], out["pathology_logits"])
+        linear = outputs.class_logits(*(outputs.head_odds(out[f"{n}_logits"]) for n in ("lesion", "pathology")))
         kinds = np.full(n, "")
         if "kind_logits" in out:
             kinds = np.array(KINDS)[out["kind_logits"].argmax(axis=1)]
         measured = np.full((n, len(REGION_FEATURES)), np.nan) if features is None else features
-        odds = self.bundle.region.log_odds(outputs.region_inputs(conv5, linear, measured)[:, self._region])
-        return RegionOutputs(
-            outputs.class_probabilities([conv5, linear]), logistic(odds), out["maps"].astype(np.float32), kinds
-        )
+        logits = self.bundle.region.logits(outputs.region_inputs(conv5, linear, measured)[:, self._region])
+        return RegionOutputs(softmax(logits), out["maps"].astype(np.float32), kinds)
 
     def breasts(self, tiles: NDArray[np.uint8]) -> tuple[BreastOutputs, ...]:
         """What the heads on whole breasts say of n images. tiles: (n, 2, side, side), ``crops.whole_tiles``."""

@@ -1,7 +1,8 @@
 """One fold: everything that is fitted, on training and validation patients only, then applied to the test's.
 
 Training part: the linear heads, conv5 and its heads. Validation part (the next fold): the epoch, and the
-scores of regions, images and breasts, which calibrate by being fitted.
+scores of regions, images and breasts, which calibrate by being fitted. Both: the density heads, of which
+nothing is chosen.
 Nothing here sees a test patient before all of that stands.
 """
 
@@ -17,8 +18,8 @@ import numpy as np
 
 from mammoscan.features import REGION_FEATURES
 from mammoscan.model import linear, outputs, region, split
-from mammoscan.model.scores import Linear, Score
-from mammoscan.model.terms import CLASSES, CLINICAL, GRADES, KINDS, MALIGNANT, TISSUES
+from mammoscan.model.scores import Linear, RegionScore, Score
+from mammoscan.model.terms import CLASSES, CLINICAL, GRADES, KINDS, MALIGNANT, TISSUES, softmax
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Of the heads' penalties (scikit-learn's C), by head.
-STRENGTH = {"lesion": 3e-4, "pathology": 1e-3, "tissue": 3e-4, "grade": 1e-3}
+STRENGTH = {"lesion": 3e-4, "pathology": 1e-3, "tissue": 1e-3, "grade": 1e-3}
 WATCHED = 600  # candidates of the validation part that an epoch is judged by
 REGION_STRENGTH = 0.1
 SCORE_STRENGTH = 1.0
@@ -77,7 +78,7 @@ class Fold:
 
     tail: dict[str, NDArray[Any]]
     heads: dict[str, Linear]
-    regions: dict[str, Score]
+    regions: dict[str, RegionScore]
     variant: str
     image: Score | None
     breast: Score | None
@@ -89,14 +90,12 @@ class Fold:
 class Said:
     """What a fold's model says of all rows (n) and films (m); nan where nothing is known.
 
-    conv5, linear: class logits. kinds: kind logits. odds: by variant, log odds of malignant. image:
-    log odds by film. grade, tissue: logits by film.
+    logits: by variant of the region's score, class logits (n, 3). kinds: kind logits. image, breast: log odds
+    by film. grade, tissue: logits by film.
     """
 
-    conv5: NDArray[np.float64]
-    linear: NDArray[np.float64]
     kinds: NDArray[np.float64]
-    odds: dict[str, NDArray[np.float64]]
+    logits: dict[str, NDArray[np.float64]]
     image: NDArray[np.float64]
     breast: NDArray[np.float64]
     tissue: NDArray[np.float64]
@@ -144,7 +143,8 @@ def fit(
         np.concatenate([examples.group()[rows], examples.group()[held]]),
         np.concatenate([np.zeros(len(rows), np.int64), np.ones(len(held), np.int64)]),
     )
-    heads = _film_heads(examples, frozen, np.isin(fold, training)) | _region_heads(examples, frozen, rows)
+    known_films = np.isin(fold, [*training, validation])
+    heads = _film_heads(examples, frozen, known_films) | _region_heads(examples, frozen, rows)
     folder.mkdir(parents=True, exist_ok=True)
     watched = _watched(examples, held)
     trained = region.train(frozen.cases, rows, watched, config, folder) if config.epochs else region.Trained({}, -1, [])
@@ -152,20 +152,19 @@ def fit(
     # Random places teach the heads; a score is of candidates and true boxes, and calibrated on those.
     held = held[examples.kind[held] != "random"]
     inputs = outputs.region_inputs(known[0][held], _linear(heads, frozen, held), examples.features[held])
-    truth = examples.label[held] == MALIGNANT
     regions, losses = {}, {}
     for name, wanted in VARIANTS.items():
-        if not config.epochs and set(wanted) & set(outputs.NETWORK_INPUTS[:2]):
+        if not config.epochs and set(wanted) & set(outputs.CONV5_INPUTS):
             continue
         x = inputs[:, [outputs.REGION_INPUTS.index(w) for w in wanted]]
-        regions[name] = linear.fit_score(wanted, x, truth, np.ones(len(held)), strength=REGION_STRENGTH)
-        losses[name] = _cross_fitted_loss(wanted, x, truth, examples.group()[held], config.seed)
+        regions[name] = _region_score(wanted, x, examples, held)
+        losses[name] = _cross_fitted_loss(wanted, x, examples, held, config.seed)
     # Chosen on the validation part, like everything about the scores.
     variant = min(losses, key=lambda name: losses[name])
     log.info("%s: loss of the region score by variant %s", folder.name, {k: round(v, 4) for k, v in losses.items()})
     partial = Fold(trained.weights, heads, regions, variant, None, None, trained.epoch, trained.curve)
     said = say(examples, frozen, partial, fold == validation, known)
-    image = _image_score(examples, said, fold == validation, variant)
+    image = _image_score(examples, said, fold == validation)
     if image is not None:
         partial = dataclasses.replace(partial, image=image)
         said = say(examples, frozen, partial, fold == validation, known)
@@ -177,7 +176,7 @@ def all_layers(
     examples: Examples, frozen: Frozen, fold: NDArray[np.int64], model: Fold, start: Mapping[str, NDArray[Any]],
     parts: tuple[Sequence[int], int, int], config: TailConfig, folder: Path,
 ) -> NDArray[np.float64]:  # fmt: skip
-    """Log odds of malignant at the boxes and random places of a fold after training all layers at a low rate.
+    """Class logits at the boxes and random places of a fold after training all layers at a low rate.
 
     Goes on from the fold's conv5. parts: training folds, validation fold, test fold. Its linear heads read
     frozen layers and would have to be fitted anew, so this is for comparison with conv5 alone.
@@ -205,10 +204,10 @@ def all_layers(
         )  # fmt: skip
         rows = np.flatnonzero(boxes & (of_row == test))
         logits, _ = region.predict(cases, rows, trained.weights)
-        odds = np.full(count, np.nan)
-        odds[rows] = outputs.region_inputs(logits, logits, examples.features[rows])[:, 0]
+        found = np.full((count, len(CLASSES)), np.nan)
+        found[rows] = logits
         partial = store.with_suffix(".partial.npy")
-        np.save(partial, odds)
+        np.save(partial, found)
         partial.rename(store)
     return np.asarray(np.load(store))
 
@@ -242,31 +241,31 @@ def say(
     straight = np.full((n, len(CLASSES)), np.nan)
     straight[rows] = _linear(model.heads, frozen, rows)
     inputs = outputs.region_inputs(conv5[rows], straight[rows], examples.features[rows])
-    odds = {}
+    logits = {}
     for name, score in model.regions.items():
-        odds[name] = np.full(n, np.nan)
-        odds[name][rows] = score.log_odds(inputs[:, [outputs.REGION_INPUTS.index(w) for w in score.inputs]])
-    odds[CHOSEN] = odds[model.variant]
-    odds |= _altered(examples, frozen, model, rows, conv5, straight)
+        logits[name] = np.full((n, len(CLASSES)), np.nan)
+        logits[name][rows] = score.logits(inputs[:, [outputs.REGION_INPUTS.index(w) for w in score.inputs]])
+    logits[CHOSEN] = logits[model.variant]
+    logits |= _altered(examples, frozen, model, rows, conv5, straight)
     tissue, grade = (
         _of_films(model.heads, name, frozen, films, size)
         for name, size in (("tissue", len(TISSUES)), ("grade", len(GRADES)))
     )
     image, breast = np.full(m, np.nan), np.full(m, np.nan)
     if model.image is not None:
-        of_film, x = image_rows(examples, odds[model.variant], films)
+        of_film, x = image_rows(examples, outputs.malignant_odds(logits[CHOSEN]), films)
         image[of_film] = model.image.log_odds(x)
     if model.breast is not None:
         for members, x in breast_rows(examples, image, films):
             breast[members] = model.breast.log_odds(x[None])[0]
-    return Said(conv5, straight, kinds, odds, image, breast, tissue, grade)
+    return Said(kinds, logits, image, breast, tissue, grade)
 
 
 def _altered(
     examples: Examples, frozen: Frozen, model: Fold, rows: NDArray[np.intp], conv5: NDArray[np.float64],
     straight: NDArray[np.float64],
 ) -> dict[str, NDArray[np.float64]]:  # fmt: skip
-    """Log odds by the chosen variant with something changed at true boxes and random places, for the ablation."""
+    """Class logits by the chosen variant with something changed at true boxes and random places, for the ablation."""
     score = model.regions[model.variant]
     wanted = [outputs.REGION_INPUTS.index(w) for w in score.inputs]
     boxes = rows[frozen.mirrored[rows] >= 0]
@@ -282,9 +281,9 @@ def _altered(
         )
         if name == FLIPPED:
             found = ((found[0] + conv5[boxes]) / 2, (found[1] + straight[boxes]) / 2)
-        out[name] = np.full(len(examples.label), np.nan)
+        out[name] = np.full((len(examples.label), len(CLASSES)), np.nan)
         inputs = outputs.region_inputs(*found, examples.features[boxes])
-        out[name][boxes] = score.log_odds(inputs[:, wanted])
+        out[name][boxes] = score.logits(inputs[:, wanted])
     return out
 
 
@@ -352,20 +351,36 @@ def _conv5(
     return np.full((len(rows), len(CLASSES)), np.nan), np.full((len(rows), len(KINDS)), np.nan)
 
 
+def _region_score(
+    names: Sequence[str], x: NDArray[np.float64], examples: Examples, rows: NDArray[np.intp]
+) -> RegionScore:
+    """Lesion or not from all rows; malignant or benign from the lesions of sets that have both. x: of the rows."""
+    label = examples.label[rows]
+    taught = (label > 0) & two_sided(examples, rows)
+    if len(np.unique(label[taught])) < 2:
+        taught = label > 0
+    parts = ((label > 0, np.ones(len(rows), bool)), (label == MALIGNANT, taught))
+    return RegionScore(
+        *(
+            linear.fit_score(names, x[of], truth[of], np.ones(int(of.sum())), strength=REGION_STRENGTH)
+            for truth, of in parts
+        )
+    )
+
+
 def _cross_fitted_loss(
-    names: Sequence[str], x: NDArray[np.float64], truth: NDArray[np.bool_], group: NDArray[np.str_], seed: int
+    names: Sequence[str], x: NDArray[np.float64], examples: Examples, rows: NDArray[np.intp], seed: int
 ) -> float:
-    """Log loss of a score on the validation part itself, in three parts by patient."""
-    patients, index = np.unique(group, return_inverse=True)
+    """Log loss of a region's class on the validation part itself, in three parts by patient."""
+    patients, index = np.unique(examples.group()[rows], return_inverse=True)
     part = (np.random.default_rng(seed).permutation(len(patients)) % 3)[index]
-    p = np.full(len(truth), truth.mean())
+    label = examples.label[rows]
+    p = np.tile(np.bincount(label, minlength=len(CLASSES)) / len(label), (len(label), 1))
     for number in range(3):
         rest = part != number
-        if truth[rest].any() and not truth[rest].all():
-            score = linear.fit_score(names, x[rest], truth[rest], np.ones(int(rest.sum())), strength=REGION_STRENGTH)
-            p[~rest] = score(x[~rest])
-    p = np.clip(p, 1e-7, 1 - 1e-7)
-    return float(-np.mean(np.where(truth, np.log(p), np.log(1 - p))))
+        if set(label[rest].tolist()) == set(range(len(CLASSES))):
+            p[~rest] = softmax(_region_score(names, x[rest], examples, rows[rest]).logits(x[~rest]))
+    return float(-np.mean(np.log(np.clip(p[np.arange(len(label)), label], 1e-7, 1))))
 
 
 def _linear_inputs(
@@ -380,7 +395,7 @@ def _linear(
     heads: dict[str, Linear], frozen: Frozen, rows: NDArray[np.intp], **instead: NDArray[Any]
 ) -> NDArray[np.float64]:
     x = _linear_inputs(frozen, rows, **instead)
-    return outputs.class_logits(heads["lesion"].logits(x), heads["pathology"].logits(x))
+    return outputs.class_logits(*(outputs.head_odds(heads[name].logits(x)) for name in ("lesion", "pathology")))
 
 
 def two_sided(examples: Examples, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -438,9 +453,9 @@ def _of_films(
     return out
 
 
-def _image_score(examples: Examples, said: Said, films: NDArray[np.bool_], variant: str) -> Score | None:
+def _image_score(examples: Examples, said: Said, films: NDArray[np.bool_]) -> Score | None:
     known = films & np.isin(examples.source, screening_sets(examples)) & (examples.film_label != "")
-    of_film, x = image_rows(examples, said.odds[variant], known)
+    of_film, x = image_rows(examples, outputs.malignant_odds(said.logits[CHOSEN]), known)
     truth = examples.film_label[of_film] == "malignant"
     if truth.all() or not truth.any():
         return None
@@ -490,7 +505,7 @@ def load(folder: Path) -> Fold | None:
     }
     return Fold(
         {name.removeprefix("tail/"): value for name, value in arrays.items() if name.startswith("tail/")},
-        heads, {name: Score.of(score) for name, score in facts["regions"].items()}, facts["variant"],
+        heads, {name: RegionScore.of(score) for name, score in facts["regions"].items()}, facts["variant"],
         Score.of(facts["image"]) if facts["image"] else None,
         Score.of(facts["breast"]) if facts["breast"] else None, facts["epoch"], facts["curve"],
     )  # fmt: skip

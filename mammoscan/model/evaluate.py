@@ -13,7 +13,7 @@ import numpy as np
 
 from mammoscan import findings
 from mammoscan.audit import calibration, curves, froc, intervals
-from mammoscan.model import crossval
+from mammoscan.model import crossval, outputs
 from mammoscan.model.terms import GRADES, KINDS, MALIGNANT, TISSUES, logistic, softmax
 
 if TYPE_CHECKING:
@@ -213,23 +213,36 @@ def free_response(found: froc.Marks, name: str, *, replicates: int, bars: tuple[
     return out
 
 
-def tasks(outcome: Outcome, odds: NDArray[np.float64]) -> dict[str, Task]:
-    """What the regions' scores are judged by, by name; a task without both classes is left out."""
+def malignancy(outcome: Outcome) -> NDArray[np.float64]:
+    """Log odds of malignant (n,) by the region's score as it is shipped."""
+    return outputs.malignant_odds(outcome.said.logits[crossval.CHOSEN])
+
+
+def tasks(outcome: Outcome, logits: NDArray[np.float64]) -> dict[str, Task]:
+    """What the regions' class logits (n, 3) are judged by, by name; a task without both classes is left out.
+
+    Each question is asked of its own probability: malignant against benign of the odds of the two, finding
+    against normal of the odds of any lesion; everything else of the malignancy.
+    """
     e = outcome.examples
+    odds, lesion_odds, pathology_odds = (
+        f(logits) for f in (outputs.malignant_odds, outputs.lesion_odds, outputs.pathology_odds)
+    )
     source, group, known = e.set_of(), e.group(), np.isfinite(odds) & (e.label >= 0)
     true_box, random, candidate = e.kind == "truth", e.kind == RANDOM, e.kind == "candidate"
     lesion, malignant = e.label > 0, e.label == MALIGNANT
     out: dict[str, Task] = {}
 
-    def add(name: str, rows: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
+    def add(name: str, rows: NDArray[np.bool_], truth: NDArray[np.bool_], score: NDArray[np.float64] = odds) -> None:
         rows = rows & known
         if truth[rows].any() and not truth[rows].all():
-            out[name] = Task(name, truth[rows], odds[rows], group[rows])
+            out[name] = Task(name, truth[rows], score[rows], group[rows])
 
     for s in np.unique(source).tolist():
         of = source == s
-        add(f"{s}: malignant against benign, true boxes", of & true_box & lesion, malignant)
-        add(f"{s}: findings against random normal places", of & (random | (true_box & lesion)), lesion)
+        add(f"{s}: malignant against benign, true boxes", of & true_box & lesion, malignant, pathology_odds)
+        add(f"{s}: malignant against benign, true boxes, by the malignancy", of & true_box & lesion, malignant)
+        add(f"{s}: findings against random normal places", of & (random | (true_box & lesion)), lesion, lesion_odds)
         add(
             f"{s}: malignant against everything else, true boxes and random places", of & (random | true_box), malignant
         )
@@ -291,9 +304,8 @@ BARS = {
 
 def figures(outcome: Outcome, *, replicates: int) -> list[Figure]:
     """Every figure of the shipped kind of model, out of fold."""
-    e, said = outcome.examples, outcome.said
-    odds = said.odds[crossval.CHOSEN]
-    of_regions, of_images = tasks(outcome, odds), image_tasks(outcome)
+    e, odds = outcome.examples, malignancy(outcome)
+    of_regions, of_images = tasks(outcome, outcome.said.logits[crossval.CHOSEN]), image_tasks(outcome)
     out = [auc(task, replicates=replicates, bar=BARS.get(name)) for name, task in (of_regions | of_images).items()]
     name = "mias: malignant against normal films"
     if name in of_images:
@@ -397,8 +409,8 @@ def _kind_figures(outcome: Outcome, *, replicates: int) -> list[Figure]:
 def ablation(outcome: Outcome, *, replicates: int) -> list[Figure]:
     """The same tasks by the variants of the region's score."""
     out = []
-    for variant, odds in outcome.said.odds.items():
-        for name, task in tasks(outcome, odds).items():
+    for variant, logits in outcome.said.logits.items():
+        for name, task in tasks(outcome, logits).items():
             if name in BARS or name.endswith("against all other candidates"):
                 figure = auc(task, replicates=replicates)
                 out.append(Figure(f"{variant} | {name}", *_values(figure)))
@@ -408,7 +420,7 @@ def ablation(outcome: Outcome, *, replicates: int) -> list[Figure]:
 def subgroups(outcome: Outcome, *, replicates: int) -> list[Figure]:
     """Malignant against benign at true boxes by density, kind of lesion, severity (subtlety) and size."""
     e = outcome.examples
-    odds = outcome.said.odds[crossval.CHOSEN]
+    odds = outputs.pathology_odds(outcome.said.logits[crossval.CHOSEN])
     rows = np.flatnonzero((e.kind == "truth") & (e.label > 0) & np.isfinite(odds))
     at = {(int(f), int(n)): i for i, (f, n) in enumerate(zip(e.lesion_film, e.lesion_number, strict=True))}
     lesion = np.array([at[int(e.film[r]), int(e.lesion[r])] for r in rows], np.intp)
@@ -443,7 +455,7 @@ def operating_points(outcome: Outcome) -> dict[str, dict[str, float]]:
     or above it in 0.90 of the films without a lesion.
     """
     e, said = outcome.examples, outcome.said
-    odds = said.odds[crossval.CHOSEN]
+    odds = malignancy(outcome)
     sets = np.isin(e.source, crossval.screening_sets(e))
     ill = sets & (e.film_label == "malignant") & np.isfinite(said.image)
     well = sets & e.clear & np.isfinite(said.image)

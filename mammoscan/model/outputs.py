@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Of each part of the network the log odds of malignant against the rest, of any lesion against normal
-# tissue, and of malignant against benign.
-_SAID = ("malignant", "lesion", "pathology")
+# Of each part of the network the log odds of any lesion against normal tissue, and of malignant against benign.
+_SAID = ("lesion", "pathology")
 CONV5_INPUTS = tuple(f"conv5_{name}" for name in _SAID)
 LINEAR_INPUTS = tuple(f"linear_{name}" for name in _SAID)
 NETWORK_INPUTS = (*CONV5_INPUTS, *LINEAR_INPUTS)
@@ -38,18 +37,38 @@ def region_inputs(
     columns = []
     for logits in (conv5, linear):
         p = softmax(logits) if len(logits) else np.zeros((0, 3))
-        columns += [log_odds(p[:, MALIGNANT]), -log_odds(p[:, 0]), logits[:, MALIGNANT] - logits[:, MALIGNANT - 1]]
+        columns += [-log_odds(p[:, 0]), pathology_odds(logits)]
     return np.asarray(np.column_stack([*columns, features]), np.float64)
 
 
 def class_logits(lesion: NDArray[np.floating], pathology: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Class logits (n, 3) from two heads of two classes each: normal or lesion, benign or malignant.
+    """Class logits (n, 3) from two log odds (n,): lesion against normal, malignant against benign if it is one.
 
-    They are apart because sets without benign cases teach the first alone: in a head of three classes
+    They are apart because sets without benign cases teach the first alone: in one model of three classes
     the look of such a set would count as malignant.
     """
-    found, worse = (np.asarray(h[:, 1] - h[:, 0], np.float64) for h in (lesion, pathology))
+    found, worse = (np.asarray(odds, np.float64) for odds in (lesion, pathology))
     return np.column_stack([np.zeros(len(found)), found - np.logaddexp(0, worse), found - np.logaddexp(0, -worse)])
+
+
+def head_odds(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Log odds (n,) of the second class from a head of two classes, (n, 2)."""
+    return np.asarray(logits[:, 1] - logits[:, 0], np.float64)
+
+
+def lesion_odds(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Log odds (n,) of any lesion from class logits (n, 3)."""
+    return np.asarray(np.logaddexp(logits[:, 1], logits[:, MALIGNANT]) - logits[:, 0], np.float64)
+
+
+def pathology_odds(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Log odds (n,) of malignant against benign from class logits (n, 3)."""
+    return np.asarray(logits[:, MALIGNANT] - logits[:, 1], np.float64)
+
+
+def malignant_odds(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Log odds (n,) of malignant against everything else from class logits (n, 3)."""
+    return np.asarray(logits[:, MALIGNANT] - np.logaddexp(logits[:, 0], logits[:, 1]), np.float64)
 
 
 def image_inputs(odds: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -62,8 +81,3 @@ def breast_inputs(odds: Sequence[float] | NDArray[np.floating], age: float | Non
     """Inputs (len(BREAST_INPUTS),) of a breast's score from its images' log odds and the age in years."""
     values = np.asarray(odds, np.float64)
     return np.array([values.max(), values.mean(), np.nan if age is None else (min(age, OLDEST) - 55.0) / 10.0])
-
-
-def class_probabilities(heads: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
-    """Probabilities (n, 3) from class logits of the heads that a network has (others are nan), averaged."""
-    return np.asarray(np.nanmean(np.stack([softmax(logits) for logits in heads]), axis=0))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from mammoscan.audit import calibration, curves, froc, intervals
 from mammoscan.audit.metrics import confusion_matrix
-from mammoscan.model import crossval, evaluate, outputs
+from mammoscan.model import crossval, evaluate
 from mammoscan.model.terms import CLASSES, KINDS, MALIGNANT, logistic
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def write(outcome: Outcome, folder: Path) -> list[Path]:
 def figures(outcome: Outcome) -> dict[str, Figure]:
     """By file name without suffix."""
     e = outcome.examples
-    odds = outcome.said.odds[crossval.CHOSEN]
+    odds = evaluate.malignancy(outcome)
     out: dict[str, Figure] = {}
     if all(m.curve for m in outcome.models):
         out["learning-curves"] = learning_curves([m.curve for m in outcome.models])
     out["confusion"] = confusion(outcome)
-    chosen = evaluate.tasks(outcome, odds) | evaluate.image_tasks(outcome)
+    chosen = evaluate.tasks(outcome, outcome.said.logits[crossval.CHOSEN]) | evaluate.image_tasks(outcome)
     shown = [t for n, t in chosen.items() if n in evaluate.BARS or "candidates on malignant" in n]
     if shown:
         out["roc"] = _grid(shown, roc)
@@ -87,11 +87,10 @@ def learning_curves(folds: Sequence[list[dict[str, float]]]) -> Figure:
 
 
 def confusion(outcome: Outcome) -> Figure:
-    """True class by predicted class of the network's heads, their probabilities averaged."""
-    e, said = outcome.examples, outcome.said
-    rows = np.isfinite(said.linear).all(axis=1) & (e.label >= 0) & (e.kind != evaluate.RANDOM)
-    p = outputs.class_probabilities([said.conv5[rows], said.linear[rows]])
-    counts = confusion_matrix(e.label[rows].astype(np.intp), p.argmax(axis=1), len(CLASSES))
+    """True class by the most probable one."""
+    e, logits = outcome.examples, outcome.said.logits[crossval.CHOSEN]
+    rows = np.isfinite(logits).all(axis=1) & (e.label >= 0) & (e.kind != evaluate.RANDOM)
+    counts = confusion_matrix(e.label[rows].astype(np.intp), logits[rows].argmax(axis=1), len(CLASSES))
     figure = Figure(figsize=(5, 4.5), layout="constrained")
     ax = figure.subplots()
     ax.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)

@@ -14,7 +14,7 @@ import numpy as np
 from mammoscan import __version__
 from mammoscan.config import AnalysisConfig
 from mammoscan.errors import ModelError
-from mammoscan.model import bundle, card, crossval, evaluate, rank, train
+from mammoscan.model import bundle, card, crossval, evaluate, outputs, rank, train
 from mammoscan.model.bundle import DESCRIPTION, FORMAT
 from mammoscan.model.terms import CLASSES, CLINICAL, GRADES, KINDS, TISSUES, logistic
 from mammoscan.segment.ranking import FILE
@@ -96,7 +96,7 @@ def check_half_precision(out: Path, outcome: Outcome) -> dict[str, Any]:
     """Compare the bundle's scores with training's, in single precision, on its validation crops."""
     from mammoscan.model.classify import Classifier
 
-    e, odds = outcome.examples, outcome.own.odds[crossval.CHOSEN]
+    e, odds = outcome.examples, outputs.malignant_odds(outcome.own.logits[crossval.CHOSEN])
     rows = np.flatnonzero(np.isfinite(odds))
     rows = rows[np.linspace(0, len(rows) - 1, min(CHECKED, len(rows))).astype(int)]
     said = Classifier(bundle.load(out)).predict(e.crops[rows], e.clinical[rows], e.features[rows])
@@ -141,7 +141,8 @@ def description(out: Path, outcome: Outcome, found: Report, config: TrainConfig,
         "region_score": final.regions[final.variant].facts(),
         "image_score": final.image.facts() if final.image else None,
         "breast_score": final.breast.facts() if final.breast else None,
-        "calibration": "Logistic regression on the log odds of the network's heads, fitted on patients that "
+        "calibration": "Two logistic regressions on the log odds of the network's heads (a lesion or not; malignant or "
+                       "benign if it is one), their product the malignancy, fitted on patients that "
                        "trained no weight (Platt 1999: monotone and of few parameters, since they are few).",
         "operating_points": found.points,
         "limits": list(LIMITS),
@@ -175,7 +176,7 @@ def _metrics(out: Path, found: Report) -> None:
 
 def predictions(path: Path, outcome: Outcome) -> None:
     """Out-of-fold predictions of every classified region and every scored image, as CSV."""
-    e, said, odds = outcome.examples, outcome.said, outcome.said.odds[crossval.CHOSEN]
+    e, said, odds = outcome.examples, outcome.said, evaluate.malignancy(outcome)
     with path.open("w", encoding="utf-8", newline="") as stream:
         table = csv.writer(stream)
         table.writerow(("set", "image", "patient", "fold", "what", "region", "x0", "y0", "x1", "y1", "label",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoscan.model import outputs
 from mammoscan.model.terms import logistic
 
 Floats = NDArray[np.float64]
@@ -63,3 +64,36 @@ class Score:
         if any(a.shape != (size,) for a in (mean, scale, weight)):
             raise ValueError("a score with other inputs than weights")
         return cls(tuple(facts["inputs"]), mean, scale, weight, float(facts["intercept"]))
+
+
+@dataclass(frozen=True, slots=True)
+class RegionScore:
+    """A region's class from two scores of the same inputs: that it is a lesion, and that a lesion is malignant.
+
+    Their product is the malignancy. Two, because the second can be learnt only from lesions of sets that
+    have benign and malignant ones, and because one weighted sum cannot say "surely a lesion, surely benign".
+    """
+
+    lesion: Score
+    pathology: Score
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of what both are functions of."""
+        return self.lesion.inputs
+
+    def logits(self, x: NDArray[np.floating]) -> Floats:
+        """Class logits (n, 3) of inputs (n, len(inputs)); their softmax is calibrated."""
+        return outputs.class_logits(self.lesion.log_odds(x), self.pathology.log_odds(x))
+
+    def facts(self) -> dict[str, Any]:
+        """For ``model.json``."""
+        return {"lesion": self.lesion.facts(), "pathology": self.pathology.facts()}
+
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> RegionScore:
+        """Read back. Raises KeyError, TypeError or ValueError for a wrong description."""
+        lesion, pathology = Score.of(facts["lesion"]), Score.of(facts["pathology"])
+        if lesion.inputs != pathology.inputs:
+            raise ValueError("a region's two scores with different inputs")
+        return cls(lesion, pathology)

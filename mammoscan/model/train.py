@@ -139,7 +139,7 @@ def cross_validate(
         said.append(crossval.say(examples, frozen, model, fold == test))
         if config.all_steps and model.tail:
             note(f"fold {test + 1} of {config.folds}: all layers")
-            said[-1].odds[crossval.ALL_LAYERS] = crossval.all_layers(
+            said[-1].logits[crossval.ALL_LAYERS] = crossval.all_layers(
                 examples, frozen, fold, model, start, (training, validation, test), config.whole(),
                 place / f"fold-{test}",
             )  # fmt: skip
@@ -179,10 +179,10 @@ def merged(parts: Sequence[Said]) -> Said:
             out[fill] = value[fill]
         return out
 
-    names = [f.name for f in dataclasses.fields(parts[0]) if f.name != "odds"]
+    names = [f.name for f in dataclasses.fields(parts[0]) if f.name != "logits"]
     columns = {name: first([getattr(p, name) for p in parts]) for name in names}
-    odds = {name: first([p.odds[name] for p in parts]) for name in parts[0].odds}
-    return crossval.Said(**columns, odds=odds)
+    logits = {name: first([p.logits[name] for p in parts]) for name in parts[0].logits}
+    return crossval.Said(**columns, logits=logits)
 
 
 def heads(final: Fold) -> dict[str, Linear]:

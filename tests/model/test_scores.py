@@ -1,12 +1,14 @@
 """Scores are plain numbers that travel; missing inputs are the mean; figures are those of known cases."""
 
+import json
+
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from mammoscan import deidentify
 from mammoscan.model import evaluate, linear, outputs
-from mammoscan.model.scores import Score
+from mammoscan.model.scores import RegionScore, Score
 from mammoscan.model.terms import softmax
 
 
@@ -54,12 +56,13 @@ def test_weights_make_groups_alike():
 
 def test_inputs_of_regions_images_and_breasts():
     conv5, straight = np.full((2, 3), np.nan), np.array([[0.0, 0.0, 2.0], [3.0, 0.0, 0.0]])
-    inputs = outputs.region_inputs(conv5, straight, np.zeros((2, len(outputs.REGION_INPUTS) - 6)))
-    assert np.isnan(inputs[:, :3]).all()
+    inputs = outputs.region_inputs(conv5, straight, np.zeros((2, len(outputs.REGION_INPUTS) - 4)))
+    assert np.isnan(inputs[:, :2]).all()
     p = softmax(straight)
-    assert inputs[:, 3] == pytest.approx(np.log(p[:, 2] / (1 - p[:, 2])))
-    assert inputs[:, 5].tolist() == [2.0, 0.0]
-    assert outputs.class_probabilities([conv5, straight]) == pytest.approx(p)
+    assert inputs[:, 2] == pytest.approx(np.log((p[:, 1] + p[:, 2]) / p[:, 0]))
+    assert inputs[:, 3].tolist() == [2.0, 0.0]
+    assert outputs.lesion_odds(straight) == pytest.approx(inputs[:, 2])
+    assert outputs.malignant_odds(straight) == pytest.approx(np.log(p[:, 2] / (1 - p[:, 2])))
     assert outputs.image_inputs(np.array([1.0, 4.0, 3.0, 2.0])).tolist() == [4.0, 3.0, 2.5]
     assert outputs.image_inputs(np.array([1.0])).tolist() == [1.0, 1.0, 1.0]
     less_salient = np.full(outputs.JUDGED + 5, 1.0)
@@ -75,9 +78,29 @@ def test_inputs_of_regions_images_and_breasts():
 def test_two_heads_of_two_classes_make_three():
     rng = np.random.default_rng(5)
     lesion, pathology = rng.normal(size=(2, 6, 2))
-    p = softmax(outputs.class_logits(lesion, pathology))
+    logits = outputs.class_logits(outputs.head_odds(lesion), outputs.head_odds(pathology))
     found, worse = softmax(lesion)[:, 1], softmax(pathology)[:, 1]
-    assert p == pytest.approx(np.column_stack([1 - found, found * (1 - worse), found * worse]))
+    assert softmax(logits) == pytest.approx(np.column_stack([1 - found, found * (1 - worse), found * worse]))
+    assert outputs.lesion_odds(logits) == pytest.approx(outputs.head_odds(lesion))
+    assert outputs.pathology_odds(logits) == pytest.approx(outputs.head_odds(pathology))
+
+
+def test_a_regions_malignancy_is_that_of_a_lesion_times_that_of_malignant():
+    names = ("a", "b")
+    rng = np.random.default_rng(6)
+    lesion, pathology = (
+        Score(names, rng.normal(size=2), rng.random(2) + 0.5, rng.normal(size=2), float(rng.normal())) for _ in range(2)
+    )
+    both = RegionScore(lesion, pathology)
+    x = rng.normal(size=(8, 2))
+    p = softmax(both.logits(x))
+    assert p[:, 2] == pytest.approx(lesion(x) * pathology(x))
+    assert p[:, 0] == pytest.approx(1 - lesion(x))
+    again = RegionScore.of(json.loads(json.dumps(both.facts())))
+    assert again.logits(x) == pytest.approx(both.logits(x))
+    other = both.facts() | {"pathology": pathology.facts() | {"inputs": ["a", "c"]}}
+    with pytest.raises(ValueError, match="different inputs"):
+        RegionScore.of(other)
 
 
 def test_quadratic_kappa_is_scikit_learns():
