@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +24,7 @@ from mammoscan.model import network
 from mammoscan.model.terms import CLASSES, CLINICAL, KINDS, MALIGNANT, MAY_BE_MISSING, softmax
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -33,6 +35,8 @@ SMOOTHING = 0.1  # of class labels
 AVERAGED = 0.98  # share of the running mean of the weights that a step keeps
 BLANKED = 0.3  # share of cases whose age and density are withheld
 PREDICTED = 64  # crops at once
+CPUINFO = Path("/proc/cpuinfo")
+_COMPUTES_BFLOAT16 = re.compile(r"\b(avx512_bf16|amx_bf16|bf16)\b")  # Intel, AMD; Arm
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,9 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     # Seeded anew for every fold, so that a fold's result does not hang on the folds before it.
     keras.utils.set_random_seed(config.seed)
-    run = _Run(_model(cases, whole), config)
+    policy = precision()
+    with _under(policy):
+        run = _Run(_model(cases, whole), config, policy)
     checkpoint = folder / "checkpoint.npz"
     curve, best = run.restore(checkpoint) if checkpoint.exists() else ([], -1)
     for epoch in range(len(curve), config.epochs):
@@ -155,6 +161,34 @@ def predict(
     return _Run(model, TailConfig()).predict(cases, rows, records=records, clinical=clinical)
 
 
+def precision() -> str:
+    """Keras's policy for training: half precision on a GPU, bfloat16 on a CPU that computes in it, else single.
+
+    Weights, their running mean, the optimizer's state and the logits are in single precision under each of
+    them, and half precision scales its loss (Micikevicius et al. 2018, arXiv:1710.03740). What is trained is
+    used in single precision.
+    """
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return "mixed_float16"
+    flags = CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.exists() else ""
+    return "mixed_bfloat16" if _COMPUTES_BFLOAT16.search(flags) else "float32"
+
+
+@contextmanager
+def _under(policy: str) -> Iterator[None]:
+    """Layers made within compute under the policy."""
+    import keras
+
+    kept = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(kept)
+
+
 def _model(cases: Cases, whole: Mapping[str, NDArray[Any]] | None) -> Any:
     """conv5 and its heads for stored maps; for crops the whole network with the given weights."""
     sizes = len(CLINICAL), len(CLASSES)
@@ -186,7 +220,7 @@ def selection_score(cases: Cases, rows: NDArray[np.intp], p: NDArray[np.float64]
 class _Run:
     """The model in training, with its optimizer and the running mean of its weights."""
 
-    def __init__(self, model: Any, config: TailConfig) -> None:
+    def __init__(self, model: Any, config: TailConfig, policy: str = "float32") -> None:
         import keras
         import tensorflow as tf
 
@@ -196,6 +230,8 @@ class _Run:
             0.0, config.epochs * config.steps, warmup_target=config.rate, warmup_steps=config.steps // 2
         )
         self._optimizer = keras.optimizers.AdamW(schedule, weight_decay=1e-3)
+        if policy == "mixed_float16":
+            self._optimizer = keras.optimizers.LossScaleOptimizer(self._optimizer)
         self._optimizer.build(model.trainable_variables)
         self._weights = list(model.weights)
         self._mean = [tf.Variable(w.numpy(), trainable=False) for w in self._weights]
@@ -212,7 +248,8 @@ class _Run:
                 loss = tf.reduce_mean(tf.where(graded, smooth(tf.one_hot(y, len(CLASSES)), logits), lesion))
                 of_kind = each(tf.maximum(kinds, 0), out["kind_logits"]) * known
                 loss += KIND_WEIGHT * tf.reduce_sum(of_kind) / (tf.reduce_sum(known) + 1.0)
-            gradients = tape.gradient(loss, model.trainable_variables)
+                scaled = self._optimizer.scale_loss(loss)
+            gradients = tape.gradient(scaled, model.trainable_variables)
             self._optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
             for mean, weight in zip(self._mean, self._weights, strict=True):
                 mean.assign(AVERAGED * mean + (1 - AVERAGED) * weight)

@@ -150,3 +150,32 @@ def test_training_all_layers_moves_the_first_ones_and_leaves_their_statistics(ca
     assert logits.shape == (12, 3)
     assert kinds.shape == (12, 4)
     assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_trains_to_much_the_same_weights_which_stay_single(cases, tmp_path, monkeypatch, policy):
+    training, validation = np.arange(24), np.arange(24, 36)
+    results = []
+    for name in ("float32", policy):
+        monkeypatch.setattr(region, "precision", lambda name=name: name)
+        results.append(region.train(cases, training, validation, CONFIG, tmp_path / name))
+    assert {value.dtype for value in results[1].weights.values()} == {np.dtype(np.float32)}
+    one, two = (region.predict(cases, validation, trained.weights)[0] for trained in results)
+    assert not np.array_equal(one, two)
+    assert np.allclose(one, two, atol=0.1)  # dropout draws another mask
+
+
+@pytest.mark.parametrize(
+    ("flags", "policy"),
+    [("fpu avx2 avx512_bf16", "mixed_bfloat16"), ("amx_bf16 amx_tile", "mixed_bfloat16"),
+     ("fp asimd i8mm bf16", "mixed_bfloat16"), ("fpu avx2 avx512f xbf16y", "float32")],
+)  # fmt: skip
+def test_precision_is_what_the_machine_computes_in(tmp_path, monkeypatch, flags, policy):
+    import tensorflow as tf
+
+    monkeypatch.setattr(region, "CPUINFO", tmp_path / "cpuinfo")
+    region.CPUINFO.write_text(f"processor : 0\nflags : {flags}\n")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    assert region.precision() == policy
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["a GPU"])
+    assert region.precision() == "mixed_float16"
