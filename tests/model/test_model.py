@@ -92,7 +92,7 @@ def test_grad_cam_is_the_gradient_weighted_sum_of_the_maps():
 
     maps = np.zeros((1, 2, 2, 2), np.float32)
     maps[0, 0, 0, 0], maps[0, 1, 1, 0], maps[0, 1, 1, 1] = 2.0, 2.0, 1.0
-    heat = grad_cam(Head(), RegionOutputs(np.zeros((1, 3)), np.zeros(1), maps, np.array([""])))
+    heat = grad_cam(Head(), RegionOutputs(np.zeros((1, 3)), maps, np.array([""])))
     assert np.allclose(heat[0], [[1.0, 0.0], [0.0, 0.5]])
 
 
