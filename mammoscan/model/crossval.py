@@ -1,8 +1,9 @@
 """One fold: everything that is fitted, on training and validation patients only, then applied to the test's.
 
-Training part: the linear heads, conv5 and its heads. Validation part (the next fold): the epoch, and the
-scores of regions, images and breasts, which calibrate by being fitted. Both: the density heads, of which
-nothing is chosen.
+conv5 is trained on the training part; the validation part (the next fold) chooses its epoch. The linear heads
+learn from both, and the scores of regions, images and breasts, which calibrate by being fitted, are fitted on
+what heads said that had not seen the patient: each of these folds in turn is left out (Wolpert, Neural Netw 5
+(1992) 241). Only conv5's own weight in a score is of the validation part alone.
 Nothing here sees a test patient before all of that stands.
 """
 
@@ -39,14 +40,15 @@ WATCHED = 600  # candidates of the validation part that an epoch is judged by
 REGION_STRENGTH = 0.1
 SCORE_STRENGTH = 1.0
 # What the score of a region is fitted on, by name; the ablation shows them side by side.
-VARIANTS = {
-    "linear": outputs.LINEAR_INPUTS,
-    "linear and handcrafted": (*outputs.LINEAR_INPUTS, *REGION_FEATURES),
-    "conv5": outputs.CONV5_INPUTS,
-    "both": outputs.NETWORK_INPUTS,
-    "both and handcrafted": outputs.REGION_INPUTS,
+# First those that are known of every fold, then those of the validation part alone.
+_LINEAR, _BOTH = outputs.LINEAR_INPUTS, (*outputs.LINEAR_INPUTS, *REGION_FEATURES)
+VARIANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "linear": (_LINEAR, ()),
+    "linear and handcrafted": (_BOTH, ()),
+    "conv5": ((), outputs.CONV5_INPUTS),
+    "both": (_LINEAR, outputs.CONV5_INPUTS),
+    "both and handcrafted": (_BOTH, outputs.CONV5_INPUTS),
 }
-
 
 CHOSEN = "chosen"  # the variant that a fold's own validation part prefers
 ALL_LAYERS = "all layers"  # at true boxes and random places only, for the ablation
@@ -143,33 +145,39 @@ def fit(
         np.concatenate([examples.group()[rows], examples.group()[held]]),
         np.concatenate([np.zeros(len(rows), np.int64), np.ones(len(held), np.int64)]),
     )
-    known_films = np.isin(fold, [*training, validation])
-    heads = _film_heads(examples, frozen, known_films) | _region_heads(examples, frozen, rows)
+    inside = [*training, validation]
+    heads = _film_heads(examples, frozen, np.isin(fold, inside))
+    heads |= _region_heads(examples, frozen, np.flatnonzero(np.isin(of_row, inside) & usable))
     folder.mkdir(parents=True, exist_ok=True)
     watched = _watched(examples, held)
     trained = region.train(frozen.cases, rows, watched, config, folder) if config.epochs else region.Trained({}, -1, [])
-    known = _conv5_of(examples, frozen, trained.weights, fold == validation)
+    inputs = outputs.region_inputs(
+        _conv5_of(examples, frozen, trained.weights, fold == validation)[0],
+        _linear_held_out(examples, frozen, of_row, inside),
+        examples.features,
+    )
     # Random places teach the heads; a score is of candidates and true boxes, and calibrated on those.
-    held = held[examples.kind[held] != "random"]
-    inputs = outputs.region_inputs(known[0][held], _linear(heads, frozen, held), examples.features[held])
+    rows = np.flatnonzero(np.isin(of_row, inside) & usable & (examples.kind != "random"))
+    held = rows[of_row[rows] == validation]
     regions, losses = {}, {}
-    for name, wanted in VARIANTS.items():
-        if not config.epochs and set(wanted) & set(outputs.CONV5_INPUTS):
+    for name, (base, more) in VARIANTS.items():
+        if more and not config.epochs:
             continue
-        x = inputs[:, [outputs.REGION_INPUTS.index(w) for w in wanted]]
-        regions[name] = _region_score(wanted, x, examples, held)
-        losses[name] = _cross_fitted_loss(wanted, x, examples, held, config.seed)
-    # Chosen on the validation part, like everything about the scores.
+        regions[name] = _region_score(base, more, inputs, examples, rows, held)
+        losses[name] = _loss(base, more, inputs, examples, rows[of_row[rows] != validation], held, config.seed)
+    # Chosen on the validation part, like everything about conv5.
     variant = min(losses, key=lambda name: losses[name])
     log.info("%s: loss of the region score by variant %s", folder.name, {k: round(v, 4) for k, v in losses.items()})
-    partial = Fold(trained.weights, heads, regions, variant, None, None, trained.epoch, trained.curve)
-    said = say(examples, frozen, partial, fold == validation, known)
-    image = _image_score(examples, said, fold == validation)
+    films = fold == validation if VARIANTS[variant][1] else np.isin(fold, inside)
+    odds = outputs.malignant_odds(regions[variant].logits(inputs[:, _columns(regions[variant].inputs)]))
+    image = _image_score(examples, odds, films)
+    breast = None
     if image is not None:
-        partial = dataclasses.replace(partial, image=image)
-        said = say(examples, frozen, partial, fold == validation, known)
-    breast = _breast_score(examples, said, fold == validation) if image is not None else None
-    return dataclasses.replace(partial, breast=breast)
+        of_film, x = image_rows(examples, odds, films)
+        values = np.full(len(fold), np.nan)
+        values[of_film] = image.log_odds(x)
+        breast = _breast_score(examples, values, films)
+    return Fold(trained.weights, heads, regions, variant, image, breast, trained.epoch, trained.curve)
 
 
 def all_layers(
@@ -230,21 +238,18 @@ def _conv5_of(
     return conv5, kinds
 
 
-def say(
-    examples: Examples, frozen: Frozen, model: Fold, films: NDArray[np.bool_],
-    known: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
-) -> Said:  # fmt: skip
-    """Apply a fold's model to some films and their rows. known: what conv5 says of these rows, if that is known."""
+def say(examples: Examples, frozen: Frozen, model: Fold, films: NDArray[np.bool_]) -> Said:
+    """Apply a fold's model to some films and their rows."""
     rows = np.flatnonzero(films[examples.film] & (frozen.cases.record >= 0))
     n, m = len(examples.label), len(examples.source)
-    conv5, kinds = known or _conv5_of(examples, frozen, model.tail, films)
+    conv5, kinds = _conv5_of(examples, frozen, model.tail, films)
     straight = np.full((n, len(CLASSES)), np.nan)
     straight[rows] = _linear(model.heads, frozen, rows)
     inputs = outputs.region_inputs(conv5[rows], straight[rows], examples.features[rows])
     logits = {}
     for name, score in model.regions.items():
         logits[name] = np.full((n, len(CLASSES)), np.nan)
-        logits[name][rows] = score.logits(inputs[:, [outputs.REGION_INPUTS.index(w) for w in score.inputs]])
+        logits[name][rows] = score.logits(inputs[:, _columns(score.inputs)])
     logits[CHOSEN] = logits[model.variant]
     logits |= _altered(examples, frozen, model, rows, conv5, straight)
     tissue, grade = (
@@ -267,7 +272,7 @@ def _altered(
 ) -> dict[str, NDArray[np.float64]]:  # fmt: skip
     """Class logits by the chosen variant with something changed at true boxes and random places, for the ablation."""
     score = model.regions[model.variant]
-    wanted = [outputs.REGION_INPUTS.index(w) for w in score.inputs]
+    wanted = _columns(score.inputs)
     boxes = rows[frozen.mirrored[rows] >= 0]
     blank = np.zeros_like(frozen.cases.clinical[boxes])
     out = {}
@@ -351,35 +356,78 @@ def _conv5(
     return np.full((len(rows), len(CLASSES)), np.nan), np.full((len(rows), len(KINDS)), np.nan)
 
 
+def _columns(names: Sequence[str]) -> list[int]:
+    return [outputs.REGION_INPUTS.index(name) for name in names]
+
+
+def _linear_held_out(
+    examples: Examples, frozen: Frozen, of_row: NDArray[np.int64], folds: Sequence[int]
+) -> NDArray[np.float64]:
+    """Class logits (n, 3) of the rows of some folds, each by linear heads fitted on the others of them; else nan."""
+    out = np.full((len(of_row), len(CLASSES)), np.nan)
+    known = frozen.cases.record >= 0
+    for one in folds:
+        others = np.isin(of_row, [f for f in folds if f != one])
+        heads = _region_heads(examples, frozen, np.flatnonzero(others & known & (examples.label >= 0)))
+        rows = np.flatnonzero((of_row == one) & known)
+        out[rows] = _linear(heads, frozen, rows)
+    return out
+
+
 def _region_score(
-    names: Sequence[str], x: NDArray[np.float64], examples: Examples, rows: NDArray[np.intp]
-) -> RegionScore:
-    """Lesion or not from all rows; malignant or benign from the lesions of sets that have both. x: of the rows."""
-    label = examples.label[rows]
-    taught = (label > 0) & two_sided(examples, rows)
-    if len(np.unique(label[taught])) < 2:
-        taught = label > 0
-    parts = ((label > 0, np.ones(len(rows), bool)), (label == MALIGNANT, taught))
-    return RegionScore(
-        *(
-            linear.fit_score(names, x[of], truth[of], np.ones(int(of.sum())), strength=REGION_STRENGTH)
-            for truth, of in parts
-        )
-    )
+    base: tuple[str, ...], more: tuple[str, ...], inputs: NDArray[np.float64], examples: Examples,
+    rows: NDArray[np.intp], held: NDArray[np.intp],
+) -> RegionScore:  # fmt: skip
+    """Lesion or not; malignant or benign from the lesions of sets that have both.
+
+    inputs: (n, len(REGION_INPUTS)). base: those to fit on ``rows``. more: those to add, fitted on ``held``.
+    """
+
+    def fitted(worse: int) -> Score:
+        on, of = (_taught(examples, some, worse) for some in (rows, held))
+        score = None
+        if base:
+            score = linear.fit_score(
+                base, inputs[np.ix_(on, _columns(base))], examples.label[on] >= worse, np.ones(len(on)),
+                strength=REGION_STRENGTH,
+            )  # fmt: skip
+        if not more:
+            assert score is not None
+            return score
+        truth, x = examples.label[of] >= worse, inputs[np.ix_(of, _columns(more))]
+        if score is None:
+            return linear.fit_score(more, x, truth, np.ones(len(of)), strength=REGION_STRENGTH)
+        return linear.extended(score, more, inputs[np.ix_(of, _columns(base))], x, truth, strength=REGION_STRENGTH)
+
+    return RegionScore(fitted(1), fitted(MALIGNANT))
 
 
-def _cross_fitted_loss(
-    names: Sequence[str], x: NDArray[np.float64], examples: Examples, rows: NDArray[np.intp], seed: int
-) -> float:
-    """Log loss of a region's class on the validation part itself, in three parts by patient."""
-    patients, index = np.unique(examples.group()[rows], return_inverse=True)
+def _taught(examples: Examples, rows: NDArray[np.intp], worse: int) -> NDArray[np.intp]:
+    """The rows that teach what is at least as bad as a class: for malignant, lesions of sets that have both."""
+    if worse < MALIGNANT:
+        return rows
+    lesions = rows[examples.label[rows] > 0]
+    taught = lesions[two_sided(examples, lesions)]
+    return taught if len(np.unique(examples.label[taught])) > 1 else lesions
+
+
+def _loss(
+    base: tuple[str, ...], more: tuple[str, ...], inputs: NDArray[np.float64], examples: Examples,
+    rows: NDArray[np.intp], held: NDArray[np.intp], seed: int,
+) -> float:  # fmt: skip
+    """Log loss of a region's class on ``held``, which nothing of its score has seen.
+
+    What is fitted on ``held`` itself is fitted in three parts by patient.
+    """
+    patients, index = np.unique(examples.group()[held], return_inverse=True)
     part = (np.random.default_rng(seed).permutation(len(patients)) % 3)[index]
-    label = examples.label[rows]
+    label = examples.label[held]
     p = np.tile(np.bincount(label, minlength=len(CLASSES)) / len(label), (len(label), 1))
     for number in range(3):
         rest = part != number
         if set(label[rest].tolist()) == set(range(len(CLASSES))):
-            p[~rest] = softmax(_region_score(names, x[rest], examples, rows[rest]).logits(x[~rest]))
+            score = _region_score(base, more, inputs, examples, rows, held[rest])
+            p[~rest] = softmax(score.logits(inputs[np.ix_(held[~rest], _columns(score.inputs))]))
     return float(-np.mean(np.log(np.clip(p[np.arange(len(label)), label], 1e-7, 1))))
 
 
@@ -453,9 +501,9 @@ def _of_films(
     return out
 
 
-def _image_score(examples: Examples, said: Said, films: NDArray[np.bool_]) -> Score | None:
+def _image_score(examples: Examples, odds: NDArray[np.float64], films: NDArray[np.bool_]) -> Score | None:
     known = films & np.isin(examples.source, screening_sets(examples)) & (examples.film_label != "")
-    of_film, x = image_rows(examples, outputs.malignant_odds(said.logits[CHOSEN]), known)
+    of_film, x = image_rows(examples, odds, known)
     truth = examples.film_label[of_film] == "malignant"
     if truth.all() or not truth.any():
         return None
@@ -463,9 +511,9 @@ def _image_score(examples: Examples, said: Said, films: NDArray[np.bool_]) -> Sc
     return linear.fit_score(outputs.IMAGE_INPUTS, x, truth, weight, strength=SCORE_STRENGTH)
 
 
-def _breast_score(examples: Examples, said: Said, films: NDArray[np.bool_]) -> Score | None:
+def _breast_score(examples: Examples, image: NDArray[np.float64], films: NDArray[np.bool_]) -> Score | None:
     known = films & np.isin(examples.source, screening_sets(examples)) & (examples.film_label != "")
-    found = breast_rows(examples, said.image, known)
+    found = breast_rows(examples, image, known)
     truth = np.array([bool((examples.film_label[members] == "malignant").any()) for members, _ in found])
     if not len(truth) or truth.all() or not truth.any():
         return None

@@ -57,6 +57,27 @@ def fit_score(
     return Score(empty.inputs, mean, scale, fitted.coef_[0].astype(np.float64), float(fitted.intercept_[0]))
 
 
+def extended(
+    score: Score, names: Sequence[str], x: NDArray[np.floating], more: NDArray[np.floating],
+    truth: NDArray[np.bool_], *, strength: float,
+) -> Score:  # fmt: skip
+    """A score with further inputs, fitted on cases that have them: its own log odds weigh as one input.
+
+    x: (n, len(score.inputs)). more: (n, len(names)). What comes out is again one weighted sum of all inputs.
+    """
+    alone = fit_score(names, more, truth, np.ones(len(truth)), strength=strength)
+    held = np.clip((np.asarray(more, np.float64) - alone.mean) / alone.scale, -HELD, HELD)
+    own = score.log_odds(x)
+    fitted = LogisticRegression(C=strength, max_iter=1000).fit(
+        np.column_stack([own, np.where(np.isfinite(held), held, 0.0)]), truth
+    )
+    share, *weights = fitted.coef_[0].astype(np.float64)
+    return Score(
+        (*score.inputs, *names), np.append(score.mean, alone.mean), np.append(score.scale, alone.scale),
+        np.append(share * score.weight, weights), float(share * score.intercept + fitted.intercept_[0]),
+    )  # fmt: skip
+
+
 def even(groups: NDArray[np.integer] | NDArray[np.str_]) -> Floats:
     """Weights that give every group the same sum, with mean 1."""
     _, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)

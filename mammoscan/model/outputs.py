@@ -20,7 +20,7 @@ CONV5_INPUTS = tuple(f"conv5_{name}" for name in _SAID)
 LINEAR_INPUTS = tuple(f"linear_{name}" for name in _SAID)
 NETWORK_INPUTS = (*CONV5_INPUTS, *LINEAR_INPUTS)
 REGION_INPUTS = (*NETWORK_INPUTS, *REGION_FEATURES)
-IMAGE_INPUTS = ("highest", "mean_of_three_highest", "mean")
+IMAGE_INPUTS = ("highest",)
 # An image is judged by so many of its regions, the most salient, in training as in use.
 JUDGED = 10
 OLDEST = 90.0  # years: higher ages count as this, as they do where identities are removed (``deidentify``)
@@ -58,7 +58,8 @@ def head_odds(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def lesion_odds(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """Log odds (n,) of any lesion from class logits (n, 3)."""
-    return np.asarray(np.logaddexp(logits[:, 1], logits[:, MALIGNANT]) - logits[:, 0], np.float64)
+    with np.errstate(invalid="ignore"):  # nan where nothing is known
+        return np.asarray(np.logaddexp(logits[:, 1], logits[:, MALIGNANT]) - logits[:, 0], np.float64)
 
 
 def pathology_odds(logits: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -68,13 +69,17 @@ def pathology_odds(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def malignant_odds(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """Log odds (n,) of malignant against everything else from class logits (n, 3)."""
-    return np.asarray(logits[:, MALIGNANT] - np.logaddexp(logits[:, 0], logits[:, 1]), np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(logits[:, MALIGNANT] - np.logaddexp(logits[:, 0], logits[:, 1]), np.float64)
 
 
 def image_inputs(odds: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Inputs (len(IMAGE_INPUTS),) of an image's score from its regions' log odds (n >= 1,), most salient first."""
-    falling = np.sort(np.asarray(odds, np.float64)[:JUDGED])[::-1]
-    return np.array([falling[0], falling[:3].mean(), falling.mean()])
+    """Inputs (len(IMAGE_INPUTS),) of an image's score from its regions' log odds (n >= 1,), most salient first.
+
+    Only the highest: with the mean of all or of three beside it, sets without a signal in their regions set
+    the weights, and cancers were ranked worse in the sets that have one.
+    """
+    return np.array([np.asarray(odds, np.float64)[:JUDGED].max()])
 
 
 def breast_inputs(odds: Sequence[float] | NDArray[np.floating], age: float | None) -> NDArray[np.float64]:
