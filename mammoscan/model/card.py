@@ -51,8 +51,7 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         f"{len(facts['region_score']['lesion']['inputs'])} inputs "
         f'(variant "{outcome.final.variant}" below); its malignancy is their product.'
         + (
-            f" An image's score is fitted on the log odds of its most salient regions "
-            f"({', '.join(facts['image_score']['inputs'])})."
+            " An image's score is fitted on the log odds of the highest of its most salient regions."
             if facts["image_score"]
             else " An image's score is that of its highest region."
         ),
@@ -64,15 +63,17 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         "Normal examples are the segmentation's own regions that touch no finding; those of sets without normal films "
         "come from films that hold a lesion elsewhere.",
         "Command:\n\n```\n" + training["command"] + "\n```\n\n"
-        f"Seed {training['seed']}. The shipped model was trained on all patients but those of fold 0, which chose its "
-        "epoch and fitted its scores. Operating points come from the out-of-fold scores of all folds.",
+        f"Seed {training['seed']}. The linear heads of the shipped model learnt from all patients, its conv5 from all but "
+        "those of fold 0, which chose the epoch. Its scores were fitted on what heads said that had not seen the patient. "
+        "Operating points come from the out-of-fold scores of all folds.",
         f"## Evaluation\n\nCross-validation over patients, {training['folds']} folds, stratified by set, worst label "
         "and density (`splits.csv`). Each figure is of patients that trained nothing, chose nothing and calibrated "
         f"nothing of the model that scores them. 95 % intervals by drawing patients ({training['replicates']} "
         "replicates). Malignant against benign is judged by the odds of those two, findings against normal places by the "
         "probability of any lesion, everything else by the malignancy. The bar is what was aimed at; a missed one stands "
         "as it is. Constants of mammoscan's code (sizes of "
-        "crops, places given to regions, penalties of the heads) were chosen on mini-MIAS, CBIS-DDSM, CDD-CESM and RSNA "
+        "crops, places given to regions, penalties of the heads, that an image has the score of its highest region) were "
+        "chosen on mini-MIAS, CBIS-DDSM, CDD-CESM and RSNA "
         "with all folds in sight, so figures on these sets are somewhat too good.\n\n"
         + _table(found.figures, bars=True),
         "## Operating points\n\n| name | image's score | breast's score | finding's score |\n|---|---|---|---|\n"

@@ -168,8 +168,13 @@ def fit(
     # Chosen on the validation part, like everything about conv5.
     variant = min(losses, key=lambda name: losses[name])
     log.info("%s: loss of the region score by variant %s", folder.name, {k: round(v, 4) for k, v in losses.items()})
-    films = fold == validation if VARIANTS[variant][1] else np.isin(fold, inside)
-    odds = outputs.malignant_odds(regions[variant].logits(inputs[:, _columns(regions[variant].inputs)]))
+    base, more = VARIANTS[variant]
+    films = np.isin(fold, inside) if base else fold == validation
+    odds = _malignant(regions[variant], inputs)
+    if base and more:
+        # Of the other folds conv5 has seen the patients, so the same score without it speaks for them.
+        (plain,) = (name for name, value in VARIANTS.items() if value == (base, ()))
+        odds = np.where(of_row == validation, odds, _malignant(regions[plain], inputs))
     image = _image_score(examples, odds, films)
     breast = None
     if image is not None:
@@ -356,8 +361,12 @@ def _conv5(
     return np.full((len(rows), len(CLASSES)), np.nan), np.full((len(rows), len(KINDS)), np.nan)
 
 
-def _columns(names: Sequence[str]) -> list[int]:
-    return [outputs.REGION_INPUTS.index(name) for name in names]
+def _columns(names: Sequence[str]) -> NDArray[np.intp]:
+    return np.array([outputs.REGION_INPUTS.index(name) for name in names], np.intp)
+
+
+def _malignant(score: RegionScore, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
+    return outputs.malignant_odds(score.logits(inputs[:, _columns(score.inputs)]))
 
 
 def _linear_held_out(

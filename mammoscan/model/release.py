@@ -142,8 +142,8 @@ def description(out: Path, outcome: Outcome, found: Report, config: TrainConfig,
         "image_score": final.image.facts() if final.image else None,
         "breast_score": final.breast.facts() if final.breast else None,
         "calibration": "Two logistic regressions on the log odds of the network's heads (a lesion or not; malignant or "
-                       "benign if it is one), their product the malignancy, fitted on patients that "
-                       "trained no weight (Platt 1999: monotone and of few parameters, since they are few).",
+                       "benign if it is one), their product the malignancy, fitted on what heads said of patients "
+                       "that they had not seen (Platt 1999: monotone and of few parameters, since they are few).",
         "operating_points": found.points,
         "limits": list(LIMITS),
         "licence": licence(sources),

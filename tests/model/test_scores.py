@@ -9,7 +9,7 @@ from sklearn.metrics import cohen_kappa_score
 from mammoscan import deidentify
 from mammoscan.model import evaluate, linear, outputs
 from mammoscan.model.scores import RegionScore, Score
-from mammoscan.model.terms import softmax
+from mammoscan.model.terms import logistic, softmax
 
 
 def test_a_score_reads_back_as_it_was_written():
@@ -48,6 +48,23 @@ def test_a_linear_head_folds_its_standardisation_in(present):
     assert np.isfinite(head.bias).all()
 
 
+def test_a_score_takes_further_inputs_and_keeps_what_it_knows():
+    rng = np.random.default_rng(7)
+    x, more = rng.normal(size=(2000, 2)), rng.normal(size=(2000, 1))
+    truth = rng.random(2000) < logistic(2 * x[:, 0] + 1.5 * more[:, 0])
+    known = linear.fit_score(("a", "b"), x[:1000], truth[:1000], np.ones(1000), strength=1.0)
+    both = linear.extended(known, ("c",), x[1000:], more[1000:], truth[1000:], strength=1.0)
+    assert both.inputs == ("a", "b", "c")
+    whole = np.hstack([x, more])
+    # Where the new input is missing it counts as its mean, and the order is that of the score before.
+    missing = np.column_stack([x, np.full(2000, np.nan)])
+    assert np.array_equal(np.argsort(both.log_odds(missing)), np.argsort(known.log_odds(x)))
+    new = rng.normal(size=(4000, 3))
+    said = logistic(2 * new[:, 0] + 1.5 * new[:, 2])
+    assert np.abs(both(new) - said).mean() < 0.05 < np.abs(known(new[:, :2]) - said).mean()
+    assert both(whole).shape == (2000,)
+
+
 def test_weights_make_groups_alike():
     weight = linear.even(np.array(["a", "a", "a", "b"]))
     assert weight.mean() == pytest.approx(1.0)
@@ -63,11 +80,10 @@ def test_inputs_of_regions_images_and_breasts():
     assert inputs[:, 3].tolist() == [2.0, 0.0]
     assert outputs.lesion_odds(straight) == pytest.approx(inputs[:, 2])
     assert outputs.malignant_odds(straight) == pytest.approx(np.log(p[:, 2] / (1 - p[:, 2])))
-    assert outputs.image_inputs(np.array([1.0, 4.0, 3.0, 2.0])).tolist() == [4.0, 3.0, 2.5]
-    assert outputs.image_inputs(np.array([1.0])).tolist() == [1.0, 1.0, 1.0]
+    assert outputs.image_inputs(np.array([1.0, 4.0, 3.0, 2.0])).tolist() == [4.0]
     less_salient = np.full(outputs.JUDGED + 5, 1.0)
     less_salient[outputs.JUDGED :] = 9.0
-    assert outputs.image_inputs(less_salient).tolist() == [1.0, 1.0, 1.0]
+    assert outputs.image_inputs(less_salient).tolist() == [1.0]
     assert outputs.breast_inputs([1.0, 3.0], 65.0).tolist() == [3.0, 2.0, 1.0]
     assert np.isnan(outputs.breast_inputs([1.0], None)[2])
     # A run without identities knows no higher age, and its scores must be those of a run with them.
