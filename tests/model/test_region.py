@@ -179,3 +179,21 @@ def test_precision_is_what_the_machine_computes_in(tmp_path, monkeypatch, flags,
     assert region.precision() == policy
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["a GPU"])
     assert region.precision() == "mixed_float16"
+
+
+def test_scores_are_fitted_on_what_heads_said_that_saw_neither_the_patient_nor_the_test(monkeypatch):
+    of_row = np.repeat([0, 1, 2, 3], 3)
+    examples = SimpleNamespace(label=np.tile([0, 1, 2], 4))
+    record = np.where(np.arange(12) == 4, -1, np.arange(12))
+    frozen = SimpleNamespace(cases=SimpleNamespace(record=record))
+    taught = []
+    monkeypatch.setattr(crossval, "_region_heads", lambda _e, _f, rows: taught.append(rows) or len(taught))
+    monkeypatch.setattr(crossval, "_linear", lambda heads, _f, rows: np.full((len(rows), 3), float(heads)))
+    said = crossval._linear_held_out(examples, frozen, of_row, [0, 1, 3])  # fold 2 is the test's
+    assert np.isnan(said[of_row == 2]).all()
+    assert np.isnan(said[4]).all()  # not classified
+    for fold in (0, 1, 3):
+        rows = np.flatnonzero((of_row == fold) & (record >= 0))
+        (heads,) = np.unique(said[rows])
+        assert not set(of_row[taught[int(heads) - 1]]) & {fold, 2}
+        assert 4 not in taught[int(heads) - 1]
