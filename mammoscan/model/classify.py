@@ -45,7 +45,7 @@ class RegionOutputs:
     """What the network says of n regions.
 
     probabilities: float64 (n, 3), calibrated, rows sum to 1, in the order of ``CLASSES``. maps: float32
-    (n, h, w, c), the last stage's output, for Grad-CAM. kinds: what each is if it is a lesion, '' where the
+    (n, h, w, c), the output of the last stage that the score uses, for Grad-CAM. kinds: what each is if it is a lesion, '' where the
     network has no such head.
     """
 
@@ -92,12 +92,15 @@ class Classifier:
         self._tf = tf
         self.bundle = bundle
         self.batch_size = batch_size or _batch_size(tf)
+        # What is shown as evidence is that of the stage whose logits make the score.
+        scored = bundle.conv5 and bool(set(bundle.region.inputs) & set(outputs.CONV5_INPUTS))
         model = network.resnet50(
-            bundle.side, len(bundle.clinical), len(CLASSES), conv5=bundle.conv5, heads=bundle.heads
-        )
+            bundle.side, len(bundle.clinical), len(CLASSES), conv5=bundle.conv5, heads=bundle.heads,
+            shown=network.FEATURES_END if scored else network.FROZEN_END,
+        )  # fmt: skip
         arrays = bundle.arrays()
         network.set_weights(model, arrays, path=bundle.weights_path)
-        self._kernel = network.evidence_kernel(arrays, conv5=bundle.conv5)[:, MALIGNANT]
+        self._kernel = network.evidence_kernel(arrays, conv5=scored)[:, MALIGNANT]
         self._columns = [CLINICAL.index(name) for name in bundle.clinical]
         self._region = [outputs.REGION_INPUTS.index(name) for name in bundle.region.inputs]
 

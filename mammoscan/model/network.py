@@ -26,11 +26,12 @@ POOLED = 2 * 512 + 2 * CHANNELS  # average and maximum of conv3 and conv4
 
 
 def resnet50(
-    side: int, clinical: int, classes: int, *, conv5: bool = True, heads: Mapping[str, int] | None = None
-) -> Any:
+    side: int, clinical: int, classes: int, *, conv5: bool = True, heads: Mapping[str, int] | None = None,
+    shown: str = "",
+) -> Any:  # fmt: skip
     """Keras model from crops (n, side, side, 1) in 0 to 255 and clinical inputs (n, clinical).
 
-    Outputs by name: ``maps`` (of the last stage), ``logits`` (n, classes) where it has conv5, and the
+    Outputs by name: ``maps`` (of the last stage, or of the layer ``shown``), ``logits`` (n, classes) where it has conv5, and the
     further ``heads``: ``kind_logits`` from conv5, others are linear in the pooled features and the
     clinical inputs. Without conv5 it ends at conv4. He et al., CVPR 2016, as in ``keras.applications``,
     with average pooling, a small dense head for the clinical inputs and dropout before the last layer.
@@ -44,7 +45,8 @@ def resnet50(
     maps = base.get_layer(FEATURES_END if conv5 else FROZEN_END).output
     wanted = dict(heads or {})
     kinds = wanted.pop("kind_logits", 0)
-    outputs = (head(maps, facts, classes, kinds=kinds) if conv5 else {}) | {"maps": maps}
+    outputs = head(maps, facts, classes, kinds=kinds) if conv5 else {}
+    outputs["maps"] = base.get_layer(shown).output if shown else maps
     if wanted:
         joined = keras.layers.Concatenate(name="pooled_and_clinical")([pooled_features(base), facts])
         for name, size in wanted.items():
