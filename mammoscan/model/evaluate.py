@@ -273,7 +273,7 @@ def image_tasks(outcome: Outcome) -> dict[str, Task]:
         score = np.array([float(said.breast[members[0]]) for members, _ in found])
         if np.isfinite(score).all():
             add(f"{s}: cancer by breast", truth, score, group)
-        age = np.array([x[2] for _, x in found])
+        age = np.array([x[outputs.BREAST_INPUTS.index("age_decades")] for _, x in found])
         if np.isfinite(age).all() and len(age):
             add(f"{s}: cancer by breast, age alone", truth, age, group)
         machine = np.array([str(e.machine[members[0]]) for members, _ in found])

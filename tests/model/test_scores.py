@@ -84,8 +84,8 @@ def test_inputs_of_regions_images_and_breasts():
     less_salient = np.full(outputs.JUDGED + 5, 1.0)
     less_salient[outputs.JUDGED :] = 9.0
     assert outputs.image_inputs(less_salient).tolist() == [1.0]
-    assert outputs.breast_inputs([1.0, 3.0], 65.0).tolist() == [3.0, 2.0, 1.0]
-    assert np.isnan(outputs.breast_inputs([1.0], None)[2])
+    assert outputs.breast_inputs([1.0, 3.0], 65.0).tolist() == [3.0, 1.0]
+    assert np.isnan(outputs.breast_inputs([1.0], None)[1])
     # A run without identities knows no higher age, and its scores must be those of a run with them.
     assert outputs.OLDEST == deidentify.OLDEST
     assert outputs.breast_inputs([1.0], 97.0).tolist() == outputs.breast_inputs([1.0], 90.0).tolist()
