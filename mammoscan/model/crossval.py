@@ -385,11 +385,12 @@ def _linear_held_out(
 
 def _region_score(
     base: tuple[str, ...], more: tuple[str, ...], inputs: NDArray[np.float64], examples: Examples,
-    rows: NDArray[np.intp], held: NDArray[np.intp],
+    rows: NDArray[np.intp], held: NDArray[np.intp], *, level: bool = False,
 ) -> RegionScore:  # fmt: skip
     """Lesion or not; malignant or benign from the lesions of sets that have both.
 
     inputs: (n, len(REGION_INPUTS)). base: those to fit on ``rows``. more: those to add, fitted on ``held``.
+    level: fit to the level of ``held`` even if there are none to add.
     """
 
     def fitted(worse: int) -> Score:
@@ -400,8 +401,7 @@ def _region_score(
                 base, inputs[np.ix_(on, _columns(base))], examples.label[on] >= worse, np.ones(len(on)),
                 strength=REGION_STRENGTH,
             )  # fmt: skip
-        if not more:
-            assert score is not None
+        if score is not None and not more and not level:
             return score
         truth, x = examples.label[of] >= worse, inputs[np.ix_(of, _columns(more))]
         if score is None:
@@ -426,7 +426,8 @@ def _loss(
 ) -> float:  # fmt: skip
     """Log loss of a region's class on ``held``, which nothing of its score has seen.
 
-    What is fitted on ``held`` itself is fitted in three parts by patient.
+    What is fitted on ``held`` itself is fitted in three parts by patient; every variant is fitted to its level,
+    else those that use conv5 would win by that alone.
     """
     patients, index = np.unique(examples.group()[held], return_inverse=True)
     part = (np.random.default_rng(seed).permutation(len(patients)) % 3)[index]
@@ -435,7 +436,7 @@ def _loss(
     for number in range(3):
         rest = part != number
         if set(label[rest].tolist()) == set(range(len(CLASSES))):
-            score = _region_score(base, more, inputs, examples, rows, held[rest])
+            score = _region_score(base, more, inputs, examples, rows, held[rest], level=True)
             p[~rest] = softmax(score.logits(inputs[np.ix_(held[~rest], _columns(score.inputs))]))
     return float(-np.mean(np.log(np.clip(p[np.arange(len(label)), label], 1e-7, 1))))
 

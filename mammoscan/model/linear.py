@@ -47,14 +47,18 @@ def fit_score(
     ValueError
         When a class is missing.
     """
+    mean, scale, z = _standardised(x)
+    fitted = LogisticRegression(C=strength, max_iter=1000).fit(z, truth, sample_weight=weight)
+    return Score(tuple(names), mean, scale, fitted.coef_[0].astype(np.float64), float(fitted.intercept_[0]))
+
+
+def _standardised(x: NDArray[np.floating]) -> tuple[Floats, Floats, Floats]:
+    """Mean and scale by column of inputs (n, k), and the inputs as ``Score`` sees them."""
     mean = np.array([float(np.mean(c[np.isfinite(c)])) if np.isfinite(c).any() else 0.0 for c in x.T])
     scale = np.array([float(np.std(c[np.isfinite(c)])) if np.isfinite(c).any() else 0.0 for c in x.T])
     scale[scale < 1e-9] = 1.0
-    empty = Score(tuple(names), mean, scale, np.zeros(x.shape[1]), 0.0)
     z = (np.asarray(x, np.float64) - mean) / scale
-    z = np.where(np.isfinite(z), np.clip(z, -HELD, HELD), 0.0)
-    fitted = LogisticRegression(C=strength, max_iter=1000).fit(z, truth, sample_weight=weight)
-    return Score(empty.inputs, mean, scale, fitted.coef_[0].astype(np.float64), float(fitted.intercept_[0]))
+    return mean, scale, np.where(np.isfinite(z), np.clip(z, -HELD, HELD), 0.0)
 
 
 def extended(
@@ -63,17 +67,14 @@ def extended(
 ) -> Score:  # fmt: skip
     """A score with further inputs, fitted on cases that have them: its own log odds weigh as one input.
 
-    x: (n, len(score.inputs)). more: (n, len(names)). What comes out is again one weighted sum of all inputs.
+    x: (n, len(score.inputs)). more: (n, len(names)); without any, the score is fitted to the cases' level. What
+    comes out is again one weighted sum of all inputs.
     """
-    alone = fit_score(names, more, truth, np.ones(len(truth)), strength=strength)
-    held = np.clip((np.asarray(more, np.float64) - alone.mean) / alone.scale, -HELD, HELD)
-    own = score.log_odds(x)
-    fitted = LogisticRegression(C=strength, max_iter=1000).fit(
-        np.column_stack([own, np.where(np.isfinite(held), held, 0.0)]), truth
-    )
+    mean, scale, held = _standardised(more)
+    fitted = LogisticRegression(C=strength, max_iter=1000).fit(np.column_stack([score.log_odds(x), held]), truth)
     share, *weights = fitted.coef_[0].astype(np.float64)
     return Score(
-        (*score.inputs, *names), np.append(score.mean, alone.mean), np.append(score.scale, alone.scale),
+        (*score.inputs, *names), np.append(score.mean, mean), np.append(score.scale, scale),
         np.append(share * score.weight, weights), float(share * score.intercept + fitted.intercept_[0]),
     )  # fmt: skip
 

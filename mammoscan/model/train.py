@@ -143,7 +143,9 @@ def cross_validate(
                 examples, frozen, fold, model, start, (training, validation, test), config.whole(),
                 place / f"fold-{test}",
             )  # fmt: skip
-    note("the model to ship: trained on all patients but those of the first fold, which validate it")
+    note(
+        "the model to ship: linear heads of all patients, conv5 of all but those of the first fold, which choose its epoch"
+    )
     final = _fitted(examples, frozen, fold, list(range(1, config.folds)), 0, config, place / "final")
     own = crossval.say(examples, frozen, final, fold == 0)
     return Outcome(examples, fold, models, merged(said), final, own)
