@@ -45,8 +45,8 @@ class RegionOutputs:
     """What the network says of n regions.
 
     probabilities: float64 (n, 3), calibrated, rows sum to 1, in the order of ``CLASSES``. maps: float32
-    (n, h, w, c), the output of the last stage that the score uses, for Grad-CAM. kinds: what each is if it is a lesion, '' where the
-    network has no such head.
+    (n, h, w, c), the output of the last stage that the score uses, for Grad-CAM. kinds: what each is if it is
+    a lesion, '' where the network has no such head.
     """
 
     probabilities: NDArray[np.float64]

@@ -416,8 +416,7 @@ def _taught(examples: Examples, rows: NDArray[np.intp], worse: int) -> NDArray[n
     if worse < MALIGNANT:
         return rows
     lesions = rows[examples.label[rows] > 0]
-    taught = lesions[two_sided(examples, lesions)]
-    return taught if len(np.unique(examples.label[taught])) > 1 else lesions
+    return np.asarray(lesions[two_sided(examples, lesions)])
 
 
 def _loss(

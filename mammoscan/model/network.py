@@ -31,9 +31,9 @@ def resnet50(
 ) -> Any:  # fmt: skip
     """Keras model from crops (n, side, side, 1) in 0 to 255 and clinical inputs (n, clinical).
 
-    Outputs by name: ``maps`` (of the last stage, or of the layer ``shown``), ``logits`` (n, classes) where it has conv5, and the
-    further ``heads``: ``kind_logits`` from conv5, others are linear in the pooled features and the
-    clinical inputs. Without conv5 it ends at conv4. He et al., CVPR 2016, as in ``keras.applications``,
+    Outputs by name: ``maps`` (of the last stage, or of the layer ``shown``), ``logits`` (n, classes) where it
+    has conv5, and the further ``heads``: ``kind_logits`` from conv5, others are linear in the pooled features
+    and the clinical inputs. Without conv5 it ends at conv4. He et al., CVPR 2016, as in ``keras.applications``,
     with average pooling, a small dense head for the clinical inputs and dropout before the last layer.
     """
     import keras
