@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-FORMAT = 3
+FORMAT = 4
 DESCRIPTION = "model.json"
 NEEDED_HEADS = ("lesion_logits", "pathology_logits")
 HEADS = (*NEEDED_HEADS, "tissue_logits", "grade_logits", "kind_logits")

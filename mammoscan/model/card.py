@@ -44,8 +44,9 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
             else "There is no conv5: this training was run with `--epochs 0`. "
         )
         + "Beside it two linear heads (normal or lesion; benign or malignant) read the average and maximum of conv3 "
-        f"and conv4 and the clinical inputs ({', '.join(facts['clinical_inputs'])}; age, density and side may be "
-        "missing). Benign against malignant is learnt only from sets that have both. "
+        "and conv4, for conv4 also those of the region's own place and of what surrounds it, the average of its middle "
+        f"and the deviation over the crop, and the clinical inputs ({', '.join(facts['clinical_inputs'])}; age, "
+        "density and side may be missing). Benign against malignant is learnt only from sets that have both. "
         "Linear heads on the whole breast estimate its density (F, G, D, and a to d). "
         "A region's probabilities are two logistic functions (a lesion or not; malignant or benign if it is one) of "
         f"{len(facts['region_score']['lesion']['inputs'])} inputs "

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Of the heads' penalties (scikit-learn's C), by head.
-STRENGTH = {"lesion": 3e-4, "pathology": 1e-3, "tissue": 1e-3, "grade": 1e-3}
+STRENGTH = {"lesion": 3e-4, "pathology": 5e-4, "tissue": 3e-4, "grade": 3e-4}
 WATCHED = 600  # candidates of the validation part that an epoch is judged by
 REGION_STRENGTH = 0.1
 SCORE_STRENGTH = 1.0

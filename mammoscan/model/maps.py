@@ -33,7 +33,7 @@ class MapStore:
     """conv4 maps (h, w, 1024) and pooled conv3 and conv4 features (POOLED,) of crops, in half precision."""
 
     def __init__(self, folder: Path, weights: Mapping[str, NDArray[Any]], side: int) -> None:
-        identity = hashlib.sha256(json.dumps([side, network.digest(weights)]).encode()).hexdigest()[:12]
+        identity = hashlib.sha256(json.dumps([side, network.POOLS, network.digest(weights)]).encode()).hexdigest()[:12]
         self._folder = folder / f"conv4-{identity}"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._weights = weights

@@ -22,7 +22,12 @@ FROZEN_END = "conv4_block6_out"
 FEATURES_END = "conv5_block3_out"
 CHANNELS = 1024  # of conv4
 CONV5_WIDTH = 512  # a quarter of its channels
-POOLED = 2 * 512 + 2 * CHANNELS  # average and maximum of conv3 and conv4
+# How conv4 is pooled. A crop shows a region with its surroundings, so the region's own place (CENTRE of the crop's
+# side away from its edge, context 1.6), its middle and what surrounds it are pooled apart as well.
+POOLS = ("average", "maximum", "centre average", "centre maximum", "surround average", "surround maximum",
+         "middle average", "deviation")  # fmt: skip
+CENTRE = 0.2
+POOLED = 2 * 512 + len(POOLS) * CHANNELS  # average and maximum of conv3, and POOLS of conv4
 
 
 def resnet50(
@@ -55,19 +60,36 @@ def resnet50(
 
 
 def pooled_features(model: Any) -> Any:
-    """Average and maximum of conv3 (512 channels each), then of conv4 (1024 each): (n, POOLED)."""
+    """Average and maximum of conv3 (512 channels each), then ``POOLS`` of conv4 (1024 each): (n, POOLED)."""
     import keras
+    from keras import ops
 
     third, fourth = (model.get_layer(name).output for name in (MIDDLE_END, FROZEN_END))
-    pools = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
-    return keras.layers.Concatenate(name="pooled")([pool()(maps) for maps in (third, fourth) for pool in pools])
+    side = int(fourth.shape[1])
+    margin = max(1, round(CENTRE * side))
+    centre, middle = (fourth[:, part, part] for part in (_inner(side, margin), _inner(side, 2 * margin)))
+    around = np.ones((1, side, side, 1), np.float32)
+    around[:, _inner(side, margin), _inner(side, margin)] = 0.0
+    outside = fourth * around  # activations are not negative, so the maximum is that of the surround
+    space = (1, 2)
+    by_name = {
+        "average": ops.mean(fourth, space), "maximum": ops.max(fourth, space),
+        "centre average": ops.mean(centre, space), "centre maximum": ops.max(centre, space),
+        "surround average": ops.sum(outside, space) / float(around.sum()), "surround maximum": ops.max(outside, space),
+        "middle average": ops.mean(middle, space), "deviation": ops.std(fourth, space),
+    }  # fmt: skip
+    parts = [ops.mean(third, space), ops.max(third, space), *(by_name[name] for name in POOLS)]
+    return keras.layers.Concatenate(name="pooled")(parts)
+
+
+def _inner(side: int, margin: int) -> slice:
+    """What is at least ``margin`` cells from the edge; one cell where nothing is."""
+    begin = min(margin, side - 1)
+    return slice(begin, max(begin + 1, side - margin))
 
 
 def frozen(side: int, weights: Mapping[str, NDArray[Any]]) -> Any:
-    """Function from crops (n, side, side, 1) to (conv4 maps, pooled conv3 and conv4 features).
-
-    Pooled: average and maximum of conv3 (512 channels each), then of conv4 (1024 each).
-    """
+    """Function from crops (n, side, side, 1) to (conv4 maps, ``pooled_features``)."""
     import keras
     import tensorflow as tf
 
@@ -148,8 +170,8 @@ def evidence_kernel(arrays: Mapping[str, NDArray[Any]], *, conv5: bool) -> NDArr
 
     Both stages end in heads that are linear after pooling. After average pooling the gradient of a
     logit with respect to a channel, averaged over places, is that channel's weight over the number of
-    places; after maximum pooling, where one place has the whole gradient, it is the same. The factor
-    is common to all channels and left out.
+    places; after maximum pooling, where one place has the whole gradient, and after pooling of a part,
+    it is the same. That of a deviation sums to 0. The factor is common to all channels and left out.
     """
     if conv5:
         kernel = np.asarray(arrays["logits/0"], np.float32)
@@ -158,8 +180,8 @@ def evidence_kernel(arrays: Mapping[str, NDArray[Any]], *, conv5: bool) -> NDArr
     # More of a lesion, and that worse: the sum of both heads' log odds stands for the malignant logit.
     found = (lesion[:, 1] - lesion[:, 0])[:, None] * (-1, 1, 1)
     kernel = np.asarray(found + (pathology[:, 1] - pathology[:, 0])[:, None] * (0, -1, 1), np.float32)
-    begin = 2 * 512
-    return np.asarray(kernel[begin : begin + CHANNELS] + kernel[begin + CHANNELS : begin + 2 * CHANNELS])
+    by_pool = kernel[2 * 512 : POOLED].reshape(len(POOLS), CHANNELS, -1)
+    return np.asarray(by_pool[[name != "deviation" for name in POOLS]].sum(axis=0))
 
 
 def weights_of(model: Any) -> dict[str, NDArray[Any]]:
