@@ -22,8 +22,9 @@ FROZEN_END = "conv4_block6_out"
 FEATURES_END = "conv5_block3_out"
 CHANNELS = 1024  # of conv4
 CONV5_WIDTH = 512  # a quarter of its channels
-# How conv4 is pooled. A crop shows a region with its surroundings, so the region's own place (CENTRE of the crop's
-# side away from its edge, context 1.6), its middle and what surrounds it are pooled apart as well.
+# How conv4 is pooled. A crop shows a region with as much around it as ``AnalysisConfig.crop_context`` says (1.6), so the
+# region's own place begins CENTRE of the crop's side from the edge; it, its middle and its surround are pooled apart.
+# The halves of a whole breast, for its density, go through the same layers.
 POOLS = ("average", "maximum", "centre average", "centre maximum", "surround average", "surround maximum",
          "middle average", "deviation")  # fmt: skip
 CENTRE = 0.2
