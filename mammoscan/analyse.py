@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from mammoscan import crops, features, pixels, preprocess, segment
+from mammoscan import crops, features, pixels, preprocess, segment, trace
 from mammoscan.domain import Analysed, Failed, Geometry, Preview
 from mammoscan.errors import InputError, Reason, Stage
 from mammoscan.segment import ranking
@@ -30,12 +30,14 @@ PREVIEW_SIDE = 900
 
 
 def analyse(
-    header: Header, config: AnalysisConfig, ranked_by: Path | None = None, anonymous: bool = False
-) -> Analysed | Failed:
+    header: Header, config: AnalysisConfig, ranked_by: Path | None = None, traced_by: Path | None = None,
+    anonymous: bool = False,
+) -> Analysed | Failed:  # fmt: skip
     """Decode, prepare, segment and measure one image. The only place that catches per image.
 
-    ranked_by: the model's own ranking of candidate regions (``Bundle.ranking``). anonymous: whether the
-    preview must show nothing that could name a person (``only_breast``).
+    ranked_by: the model's own ranking of candidate regions (``Bundle.ranking``). traced_by: the network that
+    draws their outlines (``Bundle.outlines``). anonymous: whether the preview must show nothing that could
+    name a person (``only_breast``).
 
     Returns
     -------
@@ -62,11 +64,13 @@ def analyse(
         stage = Stage.SEGMENT
         trees = None if ranked_by is None else ranking.at(ranked_by)
         segmented = segment.segment(prepared, max_regions=config.max_regions, trees=trees)
+        traced = trace.trace(segmented, trace.frozen() if traced_by is None else trace.at(traced_by))
         lap()
         stage = Stage.FEATURES
-        measures = features.region_features(segmented)
+        measures = features.region_features(traced)
         whole = features.image_features(prepared)
-        patches = crops.region_crops(segmented, side=config.crop_side, context=config.crop_context)
+        # The network has learnt from crops around regions as they were grown.
+        patches, boxes = crops.region_crops(segmented, side=config.crop_side, context=config.crop_context)
         tiles = crops.whole_tiles(prepared, side=config.crop_side)
         picture = preview(image, prepared.geometry, segmented.seeds)
         if anonymous:
@@ -82,10 +86,11 @@ def analyse(
     return Analysed(
         header=header,
         geometry=prepared.geometry,
-        regions=segmented.regions,
+        regions=traced.regions,
         features=measures,
         image_features=whole,
         crops=patches,
+        crop_boxes=boxes,
         tiles=tiles,
         preview=picture,
         flags=prepared.flags,

@@ -310,8 +310,9 @@ class _Run:
             for image in study.images:
                 uid = image.written.sop_instance_uid
                 if uid in waiting:
-                    arguments = (image.header, self.config.analysis, self.bundle.ranking, self.masking is not None)
-                    yield Task(("image", uid), analyse, arguments)
+                    bundle = self.bundle
+                    settings = (self.config.analysis, bundle.ranking, bundle.outlines, self.masking is not None)
+                    yield Task(("image", uid), analyse, (image.header, *settings))
 
     def _report_task(self, study: PlannedStudy) -> Task[tuple[str, str]]:
         uid = study.plan.study_instance_uid

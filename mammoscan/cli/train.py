@@ -92,7 +92,7 @@ def train_command(
             weights = {name: arrays[name] for name in arrays.files}
         config = training.TrainConfig(seed=seed, folds=folds, epochs=epochs, steps=steps, searched=searched, jobs=jobs,
                                       all_steps=all_steps)  # fmt: skip
-        examples, ranking = training.cut(films, out, config)
+        examples, ranking, outlines = training.cut(films, out, config)
         fold = training.fold_of_films(examples, training.folds_of(films, out, config))
         small = []
         if arch != "resnet50":
@@ -112,7 +112,7 @@ def train_command(
             f"mammoscan train DATA --out OUT --start {start.name} --arch {arch} --seed {seed} --folds {folds} "
             f"--epochs {epochs} --steps {steps} --searched {searched} --rsna-films {rsna_films} --all-layers {all_steps} --cnn-folds {cnn_folds}"
         )
-        release.write(out, outcome, report, weights, ranking, config, command)
+        release.write(out, outcome, report, weights, (ranking, outlines), config, command)
         plots.write(outcome, out / "figures")
         for figure in report.figures:
             console.note(f"{figure.name}: {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})")

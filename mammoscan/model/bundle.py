@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-FORMAT = 4
+FORMAT = 5
 DESCRIPTION = "model.json"
 NEEDED_HEADS = ("lesion_logits", "pathology_logits")
 HEADS = (*NEEDED_HEADS, "tissue_logits", "grade_logits", "kind_logits")
@@ -39,7 +39,8 @@ class Bundle:
     at conv4. heads: further outputs with their sizes. thresholds: operating points on the image's
     malignancy score, breast_thresholds on the breast's, region_thresholds on a finding's. image, breast:
     how those scores follow from regions and images; None: the highest region, the highest image. ranking:
-    the file of the trees that rank candidate regions (``segment.ranking``).
+    the file of the trees that rank candidate regions (``segment.ranking``); outlines: that of the network
+    that draws their outlines (``trace``).
     """
 
     identity: ModelIdentity
@@ -57,6 +58,7 @@ class Bundle:
     image: Score | None
     breast: Score | None
     ranking: Path
+    outlines: Path
 
     def operating_points(self) -> dict[str, Mapping[str, float]]:
         """By what they are on: a finding's, an image's and a breast's malignancy score."""
@@ -129,7 +131,7 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
         identity=ModelIdentity(
             name=facts["name"],
             version=facts["version"],
-            # Of the description: it names the weights' and the ranking's hash, and holds all that is fitted besides.
+            # Of the description: it names the other files' hashes, and holds all that is fitted besides.
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
             limits=tuple(facts["limits"]),
             licence=facts["licence"],
@@ -147,17 +149,18 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
         region=region,
         image=image,
         breast=breast,
-        ranking=_ranking(place, facts["ranking"]),
+        ranking=_beside(place, facts["ranking"], "the ranking is"),
+        outlines=_beside(place, facts["outlines"], "the outlines are"),
     )
 
 
-def _ranking(place: Path, facts: Mapping[str, str]) -> Path:
-    """The model's own ranking, checked against its hash."""
+def _beside(place: Path, facts: Mapping[str, str], what: str) -> Path:
+    """A file of the model's own beside its weights, checked against its hash."""
     path = place / facts["file"]
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror}", path=path, remedy=_REMEDY) from error
     if hashlib.sha256(content).hexdigest() != facts["sha256"]:
-        raise ModelError("the ranking is not the one that model.json names", path=path, remedy=_REMEDY)
+        raise ModelError(f"{what} not what model.json names", path=path, remedy=_REMEDY)
     return path

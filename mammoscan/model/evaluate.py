@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MARKS = (1.0, 2.0)  # false marks an image at which lesions found are told
 REGIONS = (5, 10, 20)  # regions an image within which a lesion is hit
+OUTLINE_BARS = {"cesm": 0.55}
 HIT_BARS = {"mias": 0.85, "cesm": 0.80, "cbis-mass": 0.85}
 RANDOM = "random"
 
@@ -149,6 +150,17 @@ def _share(true: NDArray[np.bool_]) -> Callable[[NDArray[np.float64]], float]:
     return lambda weight: float(np.dot(weight, true) / weight.sum())
 
 
+def _median(values: NDArray[np.float64]) -> Callable[[NDArray[np.float64]], float]:
+    """The weighted (lower) median of the cases' values."""
+    order = np.argsort(values, kind="stable")
+
+    def statistic(weight: NDArray[np.float64]) -> float:
+        total = np.cumsum(weight[order])
+        return float(values[order][np.searchsorted(total, total[-1] / 2)])
+
+    return statistic
+
+
 def quadratic_kappa(
     truth: NDArray[np.intp], said: NDArray[np.intp], classes: int, weight: NDArray[np.float64]
 ) -> float:
@@ -179,11 +191,11 @@ def marks(examples: Examples, odds: NDArray[np.float64], source: str) -> froc.Ma
         mine = [i for i, lesion in enumerate(lesions.tolist()) if examples.lesion_film[lesion] == film]
         kept: list[int] = []
         for row in sorted(rows_of.get(film, []), key=lambda r: -odds[r]):
-            box = _box(examples.box[row])
-            if any(findings.overlap(box, _box(examples.box[k])) >= findings.SAME_PLACE for k in kept):
+            box = _box(examples.traced_box[row])
+            if any(findings.overlap(box, _box(examples.traced_box[k])) >= findings.SAME_PLACE for k in kept):
                 continue
             kept.append(row)
-            hit = [i for i in mine if _inside(examples.centre[row], examples.lesion_box[lesions[i]])]
+            hit = [i for i in mine if _inside(examples.traced_centre[row], examples.lesion_box[lesions[i]])]
             for i in hit:
                 lesion_scores[i] = max(lesion_scores[i], odds[row])
             if not hit:
@@ -315,6 +327,7 @@ def figures(outcome: Outcome, *, replicates: int) -> list[Figure]:
             bars = (0.60, 0.75) if source == "mias" else ()
             out.extend(free_response(found, source, replicates=replicates, bars=bars))
     out.extend(_hit_figures(outcome, replicates=replicates))
+    out.extend(_outline_figures(outcome, replicates=replicates))
     out.extend(_density_figures(outcome, replicates=replicates))
     out.extend(_calibration_figures(outcome, odds, replicates=replicates))
     out.extend(_kind_figures(outcome, replicates=replicates))
@@ -348,13 +361,39 @@ def _hit_figures(outcome: Outcome, *, replicates: int) -> list[Figure]:
     return out
 
 
+def _outline_figures(outcome: Outcome, *, replicates: int) -> list[Figure]:
+    """Dice with the lesions that their set outlines of the first region that hits them, its outline drawn by a
+    network that never saw their patient. Where a region is nearer to another lesion it counts as 0.
+    """
+    e = outcome.examples
+    out = []
+    for source in np.unique(e.source).tolist():
+        lesions = np.flatnonzero((e.source[e.lesion_film] == source) & e.searched[e.lesion_film] & e.lesion_drawn)
+        first = {lesion: _first_hit(e, lesion) for lesion in lesions.tolist()}
+        hit = [lesion for lesion, rank in first.items() if rank < max(REGIONS)]
+        if not hit:
+            continue
+        candidate = e.kind == "candidate"
+        rows = [np.flatnonzero(candidate & (e.film == e.lesion_film[i]) & (e.rank == first[i]))[0] for i in hit]
+        own = e.drawn[rows] == e.lesion_number[hit]
+        for name, values, bar in (("as drawn", e.dice, OUTLINE_BARS.get(source)), ("as grown", e.grown_dice, None)):
+            out.append(
+                bootstrapped(
+                    f"{source}: median Dice of lesions hit by the first {max(REGIONS)} regions, outlines {name}",
+                    e.patient[e.lesion_film[hit]], _median(np.where(own, values[rows], 0.0)),
+                    replicates=replicates, cases=len(lesions), positive=len(hit), bar=bar,
+                )
+            )  # fmt: skip
+    return out
+
+
 def _first_hit(e: Examples, lesion: int) -> float:
     """Rank of the first candidate of its film that hits a lesion, infinite where none does."""
     x0, y0, x1, y1 = e.lesion_box[lesion]
     rows = np.flatnonzero((e.film == e.lesion_film[lesion]) & (e.kind == "candidate"))
     centre, half = np.array([x0 + x1, y0 + y1]) / 2, np.array([x1 - x0, y1 - y0]) / 2
-    inside = (((e.centre[rows] - centre) / np.maximum(half, 0.5)) ** 2).sum(axis=1) <= 1
-    box = e.box[rows]
+    inside = (((e.traced_centre[rows] - centre) / np.maximum(half, 0.5)) ** 2).sum(axis=1) <= 1
+    box = e.traced_box[rows]
     around = ((box[:, :2] <= centre) & (centre <= box[:, 2:])).all(axis=1)
     small = np.prod(box[:, 2:] - box[:, :2], axis=1) < 4 * (x1 - x0) * (y1 - y0)
     found = e.rank[rows][inside | (around & small)]

@@ -18,12 +18,13 @@ import joblib
 import numpy as np
 
 import mammoscan
-from mammoscan import crops, features, preprocess, segment
+from mammoscan import crops, features, preprocess, segment, trace
 from mammoscan.domain import Density as _Density
 from mammoscan.domain import DensityReading, DensitySource, Laterality
 from mammoscan.errors import InputError
 from mammoscan.findings import overlap
 from mammoscan.model import augment
+from mammoscan.model import rank as ranking
 from mammoscan.model.terms import CLASSES, KINDS, clinical_inputs
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mammoscan.domain import Prepared, Region
     from mammoscan.model.datasets.film import Box, Film
     from mammoscan.segment.ranking import Trees
+    from mammoscan.trace import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +49,8 @@ FREE = 0.05  # a region that covers no lesion by more than this is a normal exam
 UNCLEAR = -1  # neither on a lesion nor free of one, or in a film of which nothing is known
 BLOCK = 24  # films
 # The code that decides what a crop is.
-_CODE = ("preprocess.py", "pectoral.py", "segment*.py", "segment/**/*.py", "saliency*.py", "spots.py", "features.py",
-         "crops.py", "findings.py", "model/rank*.py", "model/augment.py", "model/examples.py")  # fmt: skip
+_CODE = ("preprocess.py", "pectoral.py", "segment/**/*.py", "trace.py", "features.py", "crops.py",
+         "findings.py", "model/rank.py", "model/augment.py", "model/examples.py")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,13 @@ class Examples:
     index in KINDS, -1. box: (x0, y0, x1, y1) source pixels. centre: (x, y). rank: 0 for the film's most
     salient candidate, -1 for truth. classified: whether ``crops`` holds it. features: as
     ``features.REGION_FEATURES``, nan for truth. clinical: as CLINICAL. crops: uint8 (n, side, side).
+    box and centre are those of a candidate as it was grown, which decide crop and label; traced_box,
+    traced_centre: of its outline as it is drawn and reported. drawn: number of the lesion with an outline
+    that it is nearest to, -1; dice, grown_dice: Dice with it, of the outline as drawn and as grown.
 
     Versions (v): altered crops of the rows ``version_of``. Films (m): their facts; tiles: the whole
-    breast, uint8 (m, 2, side, side). Lesions (k): every lesion, located or not hit, in ``lesion_film``.
+    breast, uint8 (m, 2, side, side). Lesions (k): every lesion, located or not hit, in ``lesion_film``;
+    lesion_drawn: whether its set has its outline.
     """
 
     film: NDArray[np.int64]
@@ -78,6 +84,11 @@ class Examples:
     features: NDArray[np.float64]
     clinical: NDArray[np.float32]
     crops: NDArray[np.uint8]
+    traced_box: NDArray[np.float64]
+    traced_centre: NDArray[np.float64]
+    drawn: NDArray[np.int64]
+    dice: NDArray[np.float64]
+    grown_dice: NDArray[np.float64]
     version_of: NDArray[np.int64]
     versions: NDArray[np.uint8]
     source: NDArray[np.str_]
@@ -100,6 +111,7 @@ class Examples:
     lesion_of_kind: NDArray[np.int64]
     assessment: NDArray[np.str_]
     subtlety: NDArray[np.int64]
+    lesion_drawn: NDArray[np.bool_]
     height: NDArray[np.int64]  # of the film's image, pixels
 
     def group(self) -> NDArray[np.str_]:
@@ -111,10 +123,10 @@ class Examples:
         return np.asarray(self.source[self.film])
 
 
-_ROWS = Examples.__slots__[:12]
-_VERSIONS = Examples.__slots__[12:14]
-_FILMS = (*Examples.__slots__[14:27], "height")
-_LESIONS = Examples.__slots__[27:34]
+_ROWS = Examples.__slots__[:17]
+_VERSIONS = Examples.__slots__[17:19]
+_FILMS = (*Examples.__slots__[19:32], "height")
+_LESIONS = Examples.__slots__[32:40]
 
 
 def choose(films: Sequence[Film], *, screening: int, seed: int) -> list[Film]:
@@ -149,17 +161,19 @@ def make(
     seed: int,
     jobs: int,
     rankings: Sequence[Trees],
+    tracers: Sequence[Tracer],
     fold: Sequence[int],
 ) -> Examples:
     """Examples of all films, in their order; a film in which no breast is found gives no rows.
 
     Blocks of films are kept in ``folder`` and read back when the same command runs again. Candidate
     regions are sought in at most ``searched`` films of a set, whole patients drawn by ``seed``. rankings:
-    of candidates, by fold; fold: of every film.
+    of candidates, tracers: of their outlines, by fold; fold: of every film.
     """
     settings = (side, context, regions, versions, seed)
     search = _searched(films, searched, seed)
-    values = [hashlib.sha256(t.value.tobytes()).hexdigest() for t in rankings]
+    fitted = [*(t.value.tobytes() for t in rankings), *(b"".join(k.tobytes() for k in t.kernels) for t in tracers)]
+    values = [hashlib.sha256(content).hexdigest() for content in fitted]
     place = folder / f"examples-{_digest(films, (*settings, searched, *values, *fold))}"
     place.mkdir(parents=True, exist_ok=True)
     blocks = [films[i : i + BLOCK] for i in range(0, len(films), BLOCK)]
@@ -168,7 +182,10 @@ def make(
     work = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(
         joblib.delayed(_block)(
             blocks[i],
-            [rankings[fold[f]] if f in search else None for f in range(i * BLOCK, min((i + 1) * BLOCK, len(films)))],
+            [
+                (rankings[fold[f]], tracers[fold[f]]) if f in search else None
+                for f in range(i * BLOCK, min((i + 1) * BLOCK, len(films)))
+            ],
             paths[i],
             settings,
         )
@@ -218,15 +235,16 @@ def _digest(films: Sequence[Film], settings: tuple[object, ...]) -> str:
 
 
 def _block(
-    films: Sequence[Film], search: Sequence[Trees | None], path: Path, settings: tuple[int, float, int, int, int]
-) -> None:
+    films: Sequence[Film], search: Sequence[tuple[Trees, Tracer] | None], path: Path,
+    settings: tuple[int, float, int, int, int],
+) -> None:  # fmt: skip
     cv2.setNumThreads(1)
     side, _, _, _, _ = settings
     tables: dict[str, list[Any]] = {name: [] for name in Examples.__slots__}
-    for film, trees in zip(films, search, strict=True):
-        _add_film(tables, film, settings, trees)
+    for film, fitted in zip(films, search, strict=True):
+        _add_film(tables, film, settings, fitted)
     shapes = {"crops": (0, side, side), "versions": (0, side, side), "tiles": (0, 2, side, side), "box": (0, 4),
-              "lesion_box": (0, 4), "centre": (0, 2), "features": (0, len(features.REGION_FEATURES)),
+              "lesion_box": (0, 4), "centre": (0, 2), "traced_box": (0, 4), "traced_centre": (0, 2), "features": (0, len(features.REGION_FEATURES)),
               "clinical": (0, 8)}  # fmt: skip
     types: dict[str, type] = {"crops": np.uint8, "versions": np.uint8, "tiles": np.uint8, "clinical": np.float32}
     out: dict[str, NDArray[Any]] = {}
@@ -241,9 +259,10 @@ def _block(
 
 
 def _add_film(
-    tables: dict[str, list[Any]], film: Film, settings: tuple[int, float, int, int, int], trees: Trees | None
-) -> None:
-    """Append a film. trees: the ranking of its candidates; None: none are sought."""
+    tables: dict[str, list[Any]], film: Film, settings: tuple[int, float, int, int, int],
+    fitted: tuple[Trees, Tracer] | None,
+) -> None:  # fmt: skip
+    """Append a film. fitted: what ranks and draws its candidates; None: none are sought."""
     side, context, most, versions, seed = settings
     try:
         prepared = preprocess.prepare(film.image())
@@ -256,24 +275,30 @@ def _add_film(
     _append(tables, _FILMS, (
         film.source, film.name, film.patient, film.label, film.density, header.laterality.value, header.view.value,
         np.nan if header.age is None else header.age.years, film.rows[0].get("machine", "") if film.rows else "",
-        features.image_features(prepared).percent_density, film.is_normal(), trees is not None, crops.whole_tiles(prepared, side=side),
+        features.image_features(prepared).percent_density, film.is_normal(), fitted is not None, crops.whole_tiles(prepared, side=side),
         header.rows,
     ))  # fmt: skip
     for index, lesion in enumerate(lesions):
         _append(tables, _LESIONS, (
             number, index, lesion.label, lesion.box, _kind_number(lesion.kind), lesion.assessment,
-            -1 if lesion.subtlety is None else lesion.subtlety,
+            -1 if lesion.subtlety is None else lesion.subtlety, bool(lesion.contour),
         ))  # fmt: skip
     clinical = clinical_inputs(header, header.density or UNKNOWN_DENSITY)
     rng = np.random.default_rng([seed, *hashlib.sha256(film.name.encode()).digest()[:8]])
     empty = np.zeros((side, side), np.uint8)
 
-    def add(region: Region | None, box: Box, kind: str, label: int, lesion: int, rank: int, values: Any) -> None:
+    def add(
+        region: Region | None, box: Box, kind: str, label: int, lesion: int, rank: int, values: Any,
+        traced: Region | None = None,
+    ) -> None:  # fmt: skip
         classified = region is None or lesion >= 0 or rank < CLASSIFIED.get(film.source, most)
         centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2) if region is None else region.centre
+        reported = (box, centre) if traced is None else (traced.box, traced.centre)
+        nearest = (-1, np.nan, np.nan) if region is None or traced is None else _nearest(region, traced, masks)
         _append(tables, _ROWS, (
             number, kind, label, lesion, _kind_number(lesions[lesion].kind) if lesion >= 0 else -1, box, centre, rank,
             classified, values, clinical, crops.crop(prepared, box, side=side, context=context) if classified else empty,
+            *reported, *nearest,
         ))  # fmt: skip
         # Altered versions of whatever training draws: as many of a class's rows as of the others'.
         if classified and (label > 0 or (label == 0 and rank < ALTERED)):
@@ -281,6 +306,7 @@ def _add_film(
                 tables["version_of"].append(len(tables["label"]) - 1)
                 tables["versions"].append(augment.version(prepared, box, side=side, context=context, rng=rng))
 
+    masks = {i: ranking.drawn(o, (header.rows, header.columns)) for i, o in enumerate(lesions) if o.contour}
     nothing = np.full(len(features.REGION_FEATURES), np.nan)
     for index, lesion in enumerate(lesions):
         if lesion.label:
@@ -288,11 +314,13 @@ def _add_film(
     if film.is_normal() and film.source != "rsna":
         for box in _random_places(prepared, RANDOM, rng):
             add(None, box, "random", 0, -1, -1, nothing)
-    if trees is None:
+    if fitted is None:
         return
+    trees, tracer = fitted
     segmented = segment.segment(prepared, max_regions=most, trees=trees)
-    measured = features.region_features(segmented)
-    for rank, region in enumerate(segmented.regions):
+    traced = trace.trace(segmented, tracer)
+    measured = features.region_features(traced)
+    for rank, (region, outline) in enumerate(zip(segmented.regions, traced.regions, strict=True)):
         hit = next((i for i, lesion in enumerate(lesions) if marks(region.box, region.centre, lesion.box)), -1)
         if hit >= 0:
             name = lesions[hit].label
@@ -300,7 +328,15 @@ def _add_film(
         else:
             free = all(overlap(region.box, box) < FREE for box in film.occupied())
             label = 0 if free and (lesions or film.is_normal()) else UNCLEAR
-        add(region, region.box, "candidate", label, hit, rank, measured[rank])
+        add(region, region.box, "candidate", label, hit, rank, measured[rank], outline)
+
+
+def _nearest(grown: Region, traced: Region, masks: dict[int, NDArray[np.bool_]]) -> tuple[int, float, float]:
+    """The drawn lesion that an outline is nearest to, and the Dice of traced and grown outline with it."""
+    if not masks:
+        return -1, np.nan, np.nan
+    index = max(masks, key=lambda i: ranking.dice(traced, masks[i]))
+    return index, ranking.dice(traced, masks[index]), ranking.dice(grown, masks[index])
 
 
 def _random_places(prepared: Prepared, count: int, rng: np.random.Generator) -> list[Box]:

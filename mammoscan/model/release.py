@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mammoscan import __version__
+from mammoscan import __version__, trace
 from mammoscan.config import AnalysisConfig
 from mammoscan.errors import ModelError
-from mammoscan.model import bundle, card, crossval, evaluate, outputs, rank, train
+from mammoscan.model import bundle, card, crossval, evaluate, outputs, rank, tracing, train
 from mammoscan.model.bundle import DESCRIPTION, FORMAT
 from mammoscan.model.terms import CLASSES, CLINICAL, GRADES, KINDS, TISSUES, logistic
 from mammoscan.segment.ranking import FILE
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mammoscan.model.evaluate import Figure
     from mammoscan.model.train import Outcome, TrainConfig
     from mammoscan.segment.ranking import Trees
+    from mammoscan.trace import Tracer
 
 AGREES = 1e-2  # largest difference of a score that half precision may make
 CHECKED = 128  # crops on which that is tested
@@ -68,10 +69,10 @@ def report(outcome: Outcome, small_cnn: list[Figure], *, replicates: int) -> Rep
 
 
 def write(
-    out: Path, outcome: Outcome, found: Report, start: dict[str, NDArray[Any]], ranking: Trees, config: TrainConfig,
-    command: str,
+    out: Path, outcome: Outcome, found: Report, start: dict[str, NDArray[Any]],
+    segmenting: tuple[Trees, Tracer], config: TrainConfig, command: str,
 ) -> None:  # fmt: skip
-    """Write the bundle and everything beside it into ``out``. ranking: of candidates, fitted on all patients.
+    """Write the bundle and everything beside it into ``out``. segmenting: ranking and outlines, fitted on all patients.
 
     Raises
     ------
@@ -81,7 +82,9 @@ def write(
     partial = out / "weights.partial.npz"
     np.savez(partial, allow_pickle=False, **train.shipped_arrays(start, outcome.final))
     partial.rename(out / "weights.npz")
+    ranking, outlines = segmenting
     rank.save(ranking, out / FILE)
+    tracing.save(outlines, out / trace.FILE)
     facts = description(out, outcome, found, config, command)
     text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     (out / DESCRIPTION).write_text(text, encoding="utf-8")
@@ -126,7 +129,7 @@ def description(out: Path, outcome: Outcome, found: Report, config: TrainConfig,
     return {
         "format": FORMAT,
         "name": "mammoscan-resnet50",
-        "version": "0.4.0",
+        "version": "0.5.0",
         "architecture": "ResNet50 (He et al. 2016), " + (
             "conv5 trained here, " if final.tail else "to conv4, ") + "linear heads on pooled conv3 and conv4",
         "network": {"conv5": bool(final.tail), "heads": heads},
@@ -134,7 +137,8 @@ def description(out: Path, outcome: Outcome, found: Report, config: TrainConfig,
             "file": "weights.npz", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content),
             "dtype": "float16 (vectors float32)",
         },
-        "ranking": {"file": FILE, "sha256": hashlib.sha256((out / FILE).read_bytes()).hexdigest()},
+        "ranking": _file(out / FILE),
+        "outlines": _file(out / trace.FILE),
         "classes": list(CLASSES),
         "clinical_inputs": list(CLINICAL),
         "crop": {"side": analysis.crop_side, "context": analysis.crop_context},
@@ -151,6 +155,10 @@ def description(out: Path, outcome: Outcome, found: Report, config: TrainConfig,
                      "sets": {s: SETS.get(s, ("", s))[1] for s in sources}},
         "evaluation": [_row(f) for f in found.figures],
     }  # fmt: skip
+
+
+def _file(path: Path) -> dict[str, str]:
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def _row(figure: Figure) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Training from labelled films to a bundle: rankings, examples, frozen layers, folds, the shipped model.
+"""Training from labelled films to a bundle: rankings, outlines, examples, frozen layers, folds, the shipped model.
 
-Every step leaves a file in the output folder and is not done again by the same command: rankings, crops by
+Every step leaves a file in the output folder and is not done again by the same command: rankings, outlines, crops by
 block, frozen maps by batch, conv5 by epoch, folds whole.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from mammoscan.config import AnalysisConfig
 from mammoscan.errors import LabelError
-from mammoscan.model import crossval, network, rank, split
+from mammoscan.model import crossval, network, rank, split, tracing
 from mammoscan.model import examples as made
 from mammoscan.model.maps import MapStore
 from mammoscan.model.region import TailConfig
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mammoscan.model.examples import Examples
     from mammoscan.model.scores import Linear
     from mammoscan.segment.ranking import Trees
+    from mammoscan.trace import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
     """How to train. searched: films a set in which candidate regions are sought; ranked: films a set on
-    which their ranking is fitted; versions: altered crops of a true box; all_steps: batches with all layers
+    which their ranking and their outlines are fitted; versions: altered crops of a true box; all_steps: batches with all layers
     in training, for comparison (0: none).
     """
 
@@ -83,20 +84,24 @@ class Outcome:
     own: Said
 
 
-def cut(films: Sequence[Film], out: Path, config: TrainConfig) -> tuple[Examples, Trees]:
-    """Crops of all films, each film's candidates ranked by trees that never saw its patient; the ranking of all."""
+def cut(films: Sequence[Film], out: Path, config: TrainConfig) -> tuple[Examples, Trees, Tracer]:
+    """Crops of all films; the ranking and the outlines fitted on all patients.
+
+    Each film's candidates are ranked by trees and drawn by a network that never saw its patient.
+    """
     analysis = AnalysisConfig()
     of_patient = folds_of(films, out, config)
     fold = [of_patient[film.patient] for film in films]
     by_fold, ranking = rank.cross_fitted(films, fold, out, seed=config.seed, most=config.ranked, jobs=config.jobs)
+    drawn, outlines = tracing.cross_fitted(films, fold, out, seed=config.seed, most=config.ranked, jobs=config.jobs)
     examples = made.make(
         films, out, side=analysis.crop_side, context=analysis.crop_context, regions=analysis.max_regions,
         versions=config.versions, searched=config.searched, seed=config.seed, jobs=config.jobs, rankings=by_fold,
-        fold=fold,
+        tracers=drawn, fold=fold,
     )  # fmt: skip
     log.info("films %d, rows %d, classified %d, altered %d", len(examples.source), len(examples.label),
              int(examples.classified.sum()), len(examples.versions))  # fmt: skip
-    return examples, ranking
+    return examples, ranking, outlines
 
 
 def freeze(examples: Examples, start: dict[str, NDArray[Any]], out: Path) -> Frozen:
@@ -215,6 +220,17 @@ def _digest(examples: Examples, config: TrainConfig) -> str:
     """What decides the folds' models: rows and labels, and the training's settings."""
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in {"jobs", "replicates", "all_steps"}}
     total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for name in ("label", "box", "film", "patient", "film_label", "density", "clinical", "crops", "versions"):
+    for name in (
+        "label",
+        "box",
+        "film",
+        "patient",
+        "film_label",
+        "density",
+        "clinical",
+        "features",
+        "crops",
+        "versions",
+    ):
         total.update(np.ascontiguousarray(getattr(examples, name)).tobytes())
     return total.hexdigest()[:12]

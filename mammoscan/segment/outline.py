@@ -20,17 +20,21 @@ if TYPE_CHECKING:
 def region(prepared: Prepared, scale: float, proposal: Proposal, saliency: float) -> Region:
     """A proposal at ``scale`` search pixels per working pixel, in source pixels."""
     mask = np.asarray(ndimage.binary_fill_holes(proposal.mask))
+    points = prepared.geometry.to_source((border(mask) + (proposal.x, proposal.y)) / scale)
+    per_pixel = 1.0 / (scale * prepared.geometry.scale_x * scale * prepared.geometry.scale_y)
+    kind = RegionKind.CALCIFICATION if proposal.spots else RegionKind.MASS
+    area = float(np.count_nonzero(mask)) * per_pixel
+    return region_from(prepared, kind, points, area, saliency, proposal.spots)
+
+
+def border(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The outer border of a mask of one piece: (n >= 3, 2) points (x, y) from the corner of its top left pixel."""
     contours, _ = cv2.findContours(np.pad(mask, 1).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outline = max(contours, key=len)[:, 0, :].astype(np.float64) - 1.0
     if len(outline) < 3:  # one or two pixels: their corners
         x, y = outline.mean(axis=0)
         outline = np.array([[x - 0.5, y - 0.5], [x + 0.5, y - 0.5], [x + 0.5, y + 0.5], [x - 0.5, y + 0.5]])
-    # OpenCV's points are pixel centres; ours count from the corner of the top left pixel.
-    points = prepared.geometry.to_source((outline + (proposal.x + 0.5, proposal.y + 0.5)) / scale)
-    per_pixel = 1.0 / (scale * prepared.geometry.scale_x * scale * prepared.geometry.scale_y)
-    kind = RegionKind.CALCIFICATION if proposal.spots else RegionKind.MASS
-    area = float(np.count_nonzero(mask)) * per_pixel
-    return region_from(prepared, kind, points, area, saliency, proposal.spots)
+    return np.asarray(outline + 0.5)  # OpenCV's points are pixel centres
 
 
 def region_from(

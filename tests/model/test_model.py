@@ -28,7 +28,7 @@ def classifier():
 @pytest.fixture
 def copied(tmp_path):
     place = bundle.load(None).weights_path.parent
-    for name in ("model.json", "weights.npz", "ranking.npz"):
+    for name in ("model.json", "weights.npz", "ranking.npz", "outlines.npz"):
         shutil.copy2(place / name, tmp_path / name)
     return tmp_path
 

@@ -9,10 +9,10 @@ import PIL.Image
 import pytest
 from click.testing import CliRunner
 
-from mammoscan import store
+from mammoscan import store, trace
 from mammoscan.cli import main
 from mammoscan.domain import Density, Laterality, RegionKind, View
-from mammoscan.errors import ExitCode
+from mammoscan.errors import ExitCode, ModelError
 from mammoscan.model import bundle, network
 from mammoscan.model.datasets.layouts import MANIFEST
 from mammoscan.segment import ranking
@@ -79,7 +79,7 @@ def run_train(data: Path, start: Path, out: Path) -> str:
 
 
 def test_everything_promised_is_written(trained):
-    for name in ("model.json", "weights.npz", "ranking.npz", "README.md", "metrics.json", "metrics.csv",
+    for name in ("model.json", "weights.npz", "ranking.npz", "outlines.npz", "README.md", "metrics.json", "metrics.csv",
                  "predictions.csv", "splits.csv", "train.log"):  # fmt: skip
         assert (trained / name).stat().st_size, name
     pictures = {path.name for path in (trained / "figures").iterdir()}
@@ -97,13 +97,15 @@ def test_no_patient_is_in_two_folds_and_every_prediction_is_out_of_fold(trained)
     assert all(row["fold"] == fold[row["patient"]] for row in rows)
 
 
-def test_the_bundle_names_its_ranking_and_run_uses_it(trained, tmp_path):
+def test_the_bundle_names_its_ranking_and_outlines_and_run_uses_them(trained, tmp_path):
     found = bundle.load(trained)
     assert found.ranking == trained / "ranking.npz"
     assert set(found.heads) >= {"lesion_logits", "pathology_logits", "grade_logits", "kind_logits"}
     shipped = ranking.frozen()
     own = ranking.at(found.ranking)
     assert own.value.shape != shipped.value.shape or not np.array_equal(own.value, shipped.value)
+    assert found.outlines == trained / "outlines.npz"
+    assert not np.array_equal(trace.at(found.outlines).kernels[0], trace.frozen().kernels[0])
     archive = tmp_path / "archive"
     result = CliRunner().invoke(main, ["demo", str(archive), "--write-only"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -137,11 +139,12 @@ def test_two_trainings_into_one_folder_do_not_meet(data, start, trained):
     assert "another run" in result.output
 
 
-def test_a_damaged_ranking_is_refused(trained, tmp_path):
-    for name in ("model.json", "weights.npz", "ranking.npz"):
+@pytest.mark.parametrize(("damaged", "what"), [("ranking.npz", "ranking"), ("outlines.npz", "outlines")])
+def test_a_damaged_ranking_and_damaged_outlines_are_refused(trained, tmp_path, damaged, what):
+    for name in ("model.json", "weights.npz", "ranking.npz", "outlines.npz"):
         (tmp_path / name).write_bytes((trained / name).read_bytes())
-    (tmp_path / "ranking.npz").write_bytes(b"nothing")
-    with pytest.raises(Exception, match="ranking"):
+    (tmp_path / damaged).write_bytes(b"nothing")
+    with pytest.raises(ModelError, match=what):
         bundle.load(tmp_path)
 
 

@@ -1,15 +1,15 @@
-"""How well rankings of candidate regions do: ``python -m tests.real.hits [--cache FILE]``.
+"""How well the regions of real films hit their findings: ``python -m tests.real.hits [--out FOLDER]``.
 
-Every proposal of the films with a located finding (mini-MIAS, CDD-CESM, every third of CBIS-DDSM;
-sources in ``films``) is a case, ranked as ``mammoscan train`` does. Fitted in five folds by patient and
-measured on the patients held out: findings hit at AT regions a film, and the Dice of the first region
-that hits. Boxes and circles stand for findings as ellipses. --cache keeps what was measured.
+Films with a located finding (mini-MIAS, CDD-CESM, 420 of CBIS-DDSM; sources in ``films``), their regions ranked
+and their outlines drawn as ``mammoscan train`` fits both in five folds by patient, measured on the patients
+held out: findings hit at AT regions a film, and the Dice of the first region that hits, as grown and as drawn.
+Boxes and circles stand for findings as ellipses. --out keeps the fits; that of a training has them already.
 """
 
 from __future__ import annotations
 
 import argparse
-import zlib
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,30 +17,23 @@ import cv2
 import joblib
 import numpy as np
 
-from mammoscan import preprocess, segment
-from mammoscan.model import rank
-from mammoscan.segment import measure, outline, spots
+from mammoscan import preprocess, segment, trace
+from mammoscan.model import datasets, rank, tracing, train
+from mammoscan.model.examples import choose
 from tests.real import films
 
 AT = (5, 10, 15, 20, 30)
-FOLDS = 5
-SEED = 1
+CONFIG = train.TrainConfig(seed=1, folds=5)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A film's proposals: measures (n, m), overlaps with each other (n, n), hit and Dice (n, findings).
-
-    clusters: hit and Dice of its clusters of spots (clusters, findings), in their order.
-    """
+    """A film's regions in their order against its findings: hit, Dice as drawn and as grown, (regions, findings)."""
 
     source: str
-    patient: str
-    measures: np.ndarray
-    shared: np.ndarray
     hit: np.ndarray
     dice: np.ndarray
-    clusters: tuple[np.ndarray, np.ndarray]
+    grown: np.ndarray
 
 
 def truths(film):
@@ -76,101 +69,64 @@ def hits(region, truth) -> bool:
     return bool(inside or (contains and region.area_px < 4 * area))
 
 
-def chosen_films():
-    """Patients of three sets; those of RSNA have no place of a lesion."""
-    return [*films.mias(), *films.cesm(), *films.cbis()[::3]]
-
-
-def measured(film) -> Measured:
+def measured(film, trees, tracer) -> Measured:
     cv2.setNumThreads(1)
     image = film.image()
-    prepared = preprocess.prepare(image)
-    field = segment.search_field(prepared)
-    proposals = segment.propose(field)
-    shared = measure.overlaps(field, proposals)
+    grown = segment.segment(preprocess.prepare(image), max_regions=max(AT), trees=trees)
+    drawn = trace.trace(grown, tracer)
     found = truths(film)
     masks = [rank.drawn(lesion, image.pixels.shape) for lesion in film.lesions()]
 
-    def marks(chosen):
-        hit = np.zeros((len(chosen), len(found)), bool)
-        overlap = np.zeros(hit.shape, np.float32)
-        for i, proposal in enumerate(chosen):
-            region = outline.region(prepared, field.scale, proposal, 0.0)
-            hit[i] = [hits(region, t) for t in found]
-            overlap[i] = [rank.dice(region, m) for m in masks]
-        return hit, overlap
+    def table(value):
+        return np.array([value(r) for r in drawn.regions]).reshape(-1, len(found))
 
-    numbers = measure.measures(field, proposals, shared)
-    clusters = marks(spots.clusters(prepared, field))
-    return Measured(film.source, film.patient, numbers, shared.astype(np.float16), *marks(proposals), clusters)
+    dice = table(lambda r: [rank.dice(r, m) for m in masks])
+    before = np.array([[rank.dice(r, m) for m in masks] for r in grown.regions]).reshape(-1, len(found))
+    return Measured(film.source, table(lambda r: [hits(r, t) for t in found]).astype(bool), dice, before)
 
 
-def fold_of(patient: str) -> int:
-    return zlib.crc32(patient.encode()) % FOLDS
-
-
-def curve(matrices):
-    """Share of the findings hit at AT regions a film. matrices: hits (regions in order, findings)."""
-    first = [np.where(m.any(axis=0), m.argmax(axis=0), 10**9) if len(m) else np.full(m.shape[1], 10**9)
-             for m in matrices]  # fmt: skip
-    first = np.concatenate(first) if first else np.empty(0)
-    return len(first), [round(float((first < k).mean()), 3) for k in AT]
-
-
-def in_order(film: Measured, trees):
-    """Hits and Dice of the regions that segment() would keep."""
-    kept = segment.select(trees.score(film.measures), film.shared, most=max(AT))
-    masses = [((film.hit[k], film.dice[k]), 0.0) for k in kept]
-    rows = [pair for pair, _ in segment.in_turn(masses, list(zip(*film.clusters, strict=True)))][: max(AT)]
-    none = film.hit[:0], film.dice[:0]
-    return tuple(np.array([r[i] for r in rows]).reshape(-1, film.hit.shape[1]) for i in (0, 1)) if rows else none
-
-
-def dice_of_hits(ordered, at: int = 20):
-    """Dice of the first region that hits each finding within the first ``at``."""
-    out = []
-    for hit, overlap in ordered:
-        for j in range(hit.shape[1]):
-            if hit[:at, j].any():
-                out.append(float(overlap[int(hit[:at, j].argmax()), j]))
-    return out
-
-
-def fit(chosen):
-    sizes = {source: sum(f.source == source for f in chosen) for source in {f.source for f in chosen}}
-    weight = {source: np.sqrt(max(sizes.values()) / size) for source, size in sizes.items()}  # as ``rank.cases``
-    return rank.fit(
-        [rank.Case(f.measures, f.dice.max(axis=1, initial=0.0), weight[f.source]) for f in chosen], seed=SEED
+def held_out(out: Path, jobs: int = 2) -> list[Measured]:
+    """All films, each by what saw nothing of its patient. out: where the fits are kept."""
+    every = choose(datasets.read(films.DATA), screening=800, seed=CONFIG.seed)
+    of_patient = train.folds_of(every, out, CONFIG)
+    fold = [of_patient[film.patient] for film in every]
+    fits = {"seed": CONFIG.seed, "most": CONFIG.ranked, "jobs": jobs}
+    trees, _ = rank.cross_fitted(every, fold, out, **fits)
+    tracers, _ = tracing.cross_fitted(every, fold, out, **fits)
+    chosen = [i for i in rank.chosen(every, most=CONFIG.ranked, seed=CONFIG.seed) if truths(every[i])]
+    return joblib.Parallel(n_jobs=jobs, batch_size=4)(
+        joblib.delayed(measured)(every[i], trees[fold[i]], tracers[fold[i]]) for i in chosen
     )
 
 
-def held_out(done):
-    """By film: hits and Dice in the order of a ranking that did not see the film's patient."""
-    out = {}
-    for fold in range(FOLDS):
-        trees = fit([f for f in done if fold_of(f.patient) != fold])
-        out.update({i: in_order(f, trees) for i, f in enumerate(done) if fold_of(f.patient) == fold})
-    return [out[i] for i in range(len(done))]
+def curve(done):
+    """Findings, and the share of them that is hit at AT regions a film."""
+    first = np.concatenate([np.where(m.hit.any(axis=0), m.hit.argmax(axis=0), 10**9) if len(m.hit)
+                            else np.full(m.hit.shape[1], 10**9) for m in done])  # fmt: skip
+    return len(first), [round(float((first < k).mean()), 3) for k in AT]
+
+
+def dice_of_hits(done, at: int = 20, *, grown: bool = False):
+    """Dice of the first region that hits each finding within the first ``at``."""
+    out = []
+    for m in done:
+        dice = m.grown if grown else m.dice
+        out += [float(dice[int(m.hit[:at, j].argmax()), j]) for j in range(m.hit.shape[1]) if m.hit[:at, j].any()]
+    return out
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
-    if arguments.cache and arguments.cache.exists():
-        done = joblib.load(arguments.cache)
-    else:
-        every = [f for f in chosen_films() if truths(f)]
-        done = joblib.Parallel(n_jobs=arguments.jobs, batch_size=4)(joblib.delayed(measured)(f) for f in every)
-        if arguments.cache:
-            joblib.dump(done, arguments.cache)
-    ordered = held_out(done)
+    with tempfile.TemporaryDirectory() as temporary:
+        done = held_out(arguments.out or Path(temporary), arguments.jobs)
     for source in ("mias", "cesm", "cbis-mass"):
-        part = [o for o, f in zip(ordered, done, strict=True) if f.source == source]
-        found = dice_of_hits(part)
-        print(f"held out, {source}: findings, hit at {AT}: {curve([h for h, _ in part])}; "
-              f"median Dice of the first region that hits {np.median(found):.3f} ({len(found)})")  # fmt: skip
+        part = [m for m in done if m.source == source]
+        drawn, grown = (dice_of_hits(part, grown=value) for value in (False, True))
+        print(f"held out, {source}: findings, hit at {AT}: {curve(part)}; median Dice of the first region that hits "
+              f"{np.median(drawn):.3f}, as grown {np.median(grown):.3f} ({len(drawn)})")  # fmt: skip
 
 
 if __name__ == "__main__":
