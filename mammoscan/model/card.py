@@ -75,8 +75,8 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         f"nothing of the model that scores them. 95 % intervals by drawing patients ({training['replicates']} "
         "replicates). Malignant against benign is judged by the odds of those two, findings against normal places by the "
         "probability of any lesion, everything else by the malignancy. A region hits where its centre lies in the ellipse of "
-        "a lesion's box, or a lesion's centre in its box and that is less than four times as large. The bar is what was aimed at; a missed one stands "
-        "as it is. Constants of mammoscan's code (sizes of crops, places given to regions, penalties of the heads, "
+        "a lesion's box, or a lesion's centre in its box and that is less than four times as large. The bar is what was "
+        "aimed at; a missed one stands as it is. Constants of mammoscan's code (sizes of crops, places given to regions, penalties of the heads, "
         "how conv4 is pooled, that an image is judged by its highest region and a breast by its highest image) were chosen "
         "on mini-MIAS, CBIS-DDSM, CDD-CESM and RSNA with all folds in sight, so figures on these sets are somewhat too good.\n\n"
         + _table(found.figures, bars=True),
