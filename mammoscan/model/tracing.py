@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 OVERLAP = 0.15  # Dice with a lesion from which on a proposal is an example of it
 MOST = 10  # examples of a lesion in a film
 BOXED = 0.5  # what a lesion counts for that has a box only, beside 1 for one that has an outline
-EPOCHS, BATCH, RATE = 12, 64, 3e-3
+EPOCHS, BATCH, RATE = 10, 64, 3e-3
 # The code that decides what an example is.
 _CODE = ("preprocess.py", "pectoral.py", "segment/**/*.py", "trace.py", "model/rank.py", "model/tracing.py")
 
