@@ -47,7 +47,7 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         "and conv4, for conv4 also those of the region's own place and of what surrounds it, the average of its middle "
         f"and the deviation over the crop, and the clinical inputs ({', '.join(facts['clinical_inputs'])}; age, "
         "density and side may be missing). Benign against malignant is learnt only from sets that have both. "
-        "Linear heads on the whole breast estimate its density (F, G, D, and a to d). "
+        "Linear heads on the whole breast estimate its density (a to d; F, G, D, led by the former). "
         "A region's probabilities are two logistic functions (a lesion or not; malignant or benign if it is one) of "
         f"{len(facts['region_score']['lesion']['inputs'])} inputs "
         f'(variant "{outcome.final.variant}" below); its malignancy is their product.'

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Of the heads' penalties (scikit-learn's C), by head.
-STRENGTH = {"lesion": 3e-4, "pathology": 5e-4, "tissue": 3e-4, "grade": 3e-4}
+STRENGTH = {"lesion": 3e-4, "pathology": 5e-4, "tissue": 1e-4, "grade": 3e-4}
 WATCHED = 600  # candidates of the validation part that an epoch is judged by
 REGION_STRENGTH = 0.1
 SCORE_STRENGTH = 1.0
@@ -486,16 +486,17 @@ def _film_inputs(frozen: Frozen, films: NDArray[np.intp]) -> NDArray[np.float32]
 
 
 def _film_heads(examples: Examples, frozen: Frozen, films: NDArray[np.bool_]) -> dict[str, Linear]:
-    """Heads on the whole breast: F, G, D; a to d."""
-    out = {}
-    for name, terms in (("tissue", TISSUES), ("grade", GRADES)):
+    """Heads on the whole breast: a to d; F, G, D, of which there are fewer, led by the former."""
+    out: dict[str, Linear] = {}
+    for name, terms in (("grade", GRADES), ("tissue", TISSUES)):
         known = np.array([terms.index(d) if d in terms else -1 for d in examples.density.tolist()], np.int64)
         rows = np.flatnonzero(films & (known >= 0))
         if len(np.unique(known[rows])) < 2:
             continue
         out[name] = linear.fit_linear(
-            _film_inputs(frozen, rows), known[rows], np.ones(len(rows)), classes=len(terms), strength=STRENGTH[name]
-        )
+            _film_inputs(frozen, rows), known[rows], np.ones(len(rows)), classes=len(terms), strength=STRENGTH[name],
+            lead=None if name == "grade" else out.get("grade"),
+        )  # fmt: skip
     return out
 
 

@@ -16,14 +16,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Floats = NDArray[np.float64]
+LEAD = 10.0  # deviations that what a leading head says counts for, beside 1 of every other input
 
 
 def fit_linear(
-    x: NDArray[np.floating], label: NDArray[np.integer], weight: Floats, *, classes: int, strength: float
-) -> Linear:
-    """Multinomial logistic regression with an L2 penalty (``strength`` is its inverse, scikit-learn's C)."""
+    x: NDArray[np.floating], label: NDArray[np.integer], weight: Floats, *, classes: int, strength: float,
+    lead: Linear | None = None,
+) -> Linear:  # fmt: skip
+    """Multinomial logistic regression with an L2 penalty (``strength`` is its inverse, scikit-learn's C).
+
+    lead: a head of the same inputs for a like question, fitted on more cases. What it says is a further
+    input that the penalty hardly holds back; what comes out is a head of ``x`` alone.
+    """
     mean, scale = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64) + 1e-6
     z = ((x - mean) / scale).astype(np.float32)
+    if lead is not None:
+        # Less their mean: only differences of logits say anything.
+        lead = Linear(*(a - a.mean(axis=-1, keepdims=True) for a in (lead.kernel, lead.bias)))
+        said = lead.logits(x)
+        middle, spread = said.mean(axis=0), (said.std(axis=0) + 1e-6) / LEAD
+        z = np.hstack([z, ((said - middle) / spread).astype(np.float32)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # strongly regularised; the last digits don't matter
         fitted = LogisticRegression(C=strength, max_iter=100, tol=1e-3).fit(z, label, sample_weight=weight)
@@ -32,8 +44,13 @@ def fit_linear(
     if len(fitted.classes_) == 2:
         coefficients = np.hstack([np.zeros_like(coefficients), coefficients])
         constants = np.array([0.0, constants[0]])
-    kernel[:, fitted.classes_] = coefficients / scale[:, None]
-    bias[fitted.classes_] = constants - mean @ (coefficients / scale[:, None])
+    own, led = coefficients[: x.shape[1]] / scale[:, None], coefficients[x.shape[1] :]
+    kernel[:, fitted.classes_] = own
+    bias[fitted.classes_] = constants - mean @ own
+    if lead is not None:
+        led = led / spread[:, None]
+        kernel[:, fitted.classes_] += lead.kernel @ led
+        bias[fitted.classes_] += (lead.bias - middle) @ led
     return Linear(kernel, bias)
 
 

@@ -126,7 +126,7 @@ def description(out: Path, outcome: Outcome, found: Report, config: TrainConfig,
     return {
         "format": FORMAT,
         "name": "mammoscan-resnet50",
-        "version": "0.4.0",
+        "version": "0.4.1",
         "architecture": "ResNet50 (He et al. 2016), " + (
             "conv5 trained here, " if final.tail else "to conv4, ") + "linear heads on pooled conv3 and conv4",
         "network": {"conv5": bool(final.tail), "heads": heads},

@@ -215,6 +215,17 @@ def _digest(examples: Examples, config: TrainConfig) -> str:
     """What decides the folds' models: rows and labels, and the training's settings."""
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in {"jobs", "replicates", "all_steps"}}
     total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for name in ("label", "box", "film", "patient", "film_label", "density", "clinical", "crops", "versions"):
+    for name in (
+        "label",
+        "box",
+        "film",
+        "patient",
+        "film_label",
+        "density",
+        "clinical",
+        "features",
+        "crops",
+        "versions",
+    ):
         total.update(np.ascontiguousarray(getattr(examples, name)).tobytes())
     return total.hexdigest()[:12]

@@ -8,7 +8,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from mammoscan import deidentify
 from mammoscan.model import evaluate, linear, outputs
-from mammoscan.model.scores import RegionScore, Score
+from mammoscan.model.scores import Linear, RegionScore, Score
 from mammoscan.model.terms import logistic, softmax
 
 
@@ -46,6 +46,28 @@ def test_a_linear_head_folds_its_standardisation_in(present):
     head = linear.fit_linear(x, label, np.ones(600), classes=3, strength=1.0)
     assert (head.logits(x).argmax(axis=1) == label).mean() > 0.9
     assert np.isfinite(head.bias).all()
+
+
+def test_a_head_that_is_led_needs_fewer_cases_and_reads_the_same_inputs():
+    """Three classes that are a coarser reading of four; few cases of the three, many of the four."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(2060, 40)) * 2 + 1
+    level = (x[:, :8] - 1).sum(axis=1)
+    four, three = np.digitize(level, (-4, 0, 4)), np.digitize(level, (-3, 3))
+    many, few, new = slice(0, 1000), slice(1000, 1060), slice(1060, None)
+    lead = linear.fit_linear(x[many], four[many], np.ones(1000), classes=4, strength=1e-2)
+    right = {}
+    for name, by in (("led", lead), ("alone", None)):
+        head = linear.fit_linear(x[few], three[few], np.ones(60), classes=3, strength=1e-2, lead=by)
+        assert head.kernel.shape == (40, 3)
+        right[name] = float((head.logits(x[new]).argmax(axis=1) == three[new]).mean())
+    assert right["led"] > right["alone"] + 0.05
+    # Only differences of logits say anything: a constant added changes nothing but rounding.
+    moved = Linear(lead.kernel + 3.0, lead.bias - 1.0)
+    again, first = (
+        linear.fit_linear(x[few], three[few], np.ones(60), classes=3, strength=1e-2, lead=by) for by in (lead, moved)
+    )
+    np.testing.assert_allclose(again.logits(x[new]), first.logits(x[new]), atol=1e-2)
 
 
 def test_a_score_takes_further_inputs_and_keeps_what_it_knows():
