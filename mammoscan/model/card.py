@@ -73,7 +73,7 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         "replicates). Malignant against benign is judged by the odds of those two, findings against normal places by the "
         "probability of any lesion, everything else by the malignancy. The bar is what was aimed at; a missed one stands "
         "as it is. Constants of mammoscan's code (sizes of crops, places given to regions, penalties of the heads, "
-        "how conv4 is pooled, that an image is judged by its highest region and a breast by its highest image) were chosen "
+        "how much one density head leads the other, how conv4 is pooled, that an image is judged by its highest region and a breast by its highest image) were chosen "
         "on mini-MIAS, CBIS-DDSM, CDD-CESM and RSNA with all folds in sight, so figures on these sets are somewhat too good.\n\n"
         + _table(found.figures, bars=True),
         "## Operating points\n\n| name | image's score | breast's score | finding's score |\n|---|---|---|---|\n"
