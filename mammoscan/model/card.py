@@ -47,7 +47,7 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         "and conv4, for conv4 also those of the region's own place and of what surrounds it, the average of its middle "
         f"and the deviation over the crop, and the clinical inputs ({', '.join(facts['clinical_inputs'])}; age, "
         "density and side may be missing). Benign against malignant is learnt only from sets that have both. "
-        "Linear heads on the whole breast estimate its density (F, G, D, and a to d). "
+        "Linear heads on the whole breast estimate its density (a to d; F, G, D, led by the former). "
         "A region's probabilities are two logistic functions (a lesion or not; malignant or benign if it is one) of "
         f"{len(facts['region_score']['lesion']['inputs'])} inputs "
         f'(variant "{outcome.final.variant}" below); its malignancy is their product.'
@@ -77,7 +77,7 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         "probability of any lesion, everything else by the malignancy. A region hits where its centre lies in the ellipse of "
         "a lesion's box, or a lesion's centre in its box and that is less than four times as large. The bar is what was "
         "aimed at; a missed one stands as it is. Constants of mammoscan's code (sizes of crops, places given to regions, penalties of the heads, "
-        "how conv4 is pooled, that an image is judged by its highest region and a breast by its highest image) were chosen "
+        "how much one density head leads the other, how conv4 is pooled, that an image is judged by its highest region and a breast by its highest image) were chosen "
         "on mini-MIAS, CBIS-DDSM, CDD-CESM and RSNA with all folds in sight, so figures on these sets are somewhat too good.\n\n"
         + _table(found.figures, bars=True),
         "## Operating points\n\n| name | image's score | breast's score | finding's score |\n|---|---|---|---|\n"

@@ -495,7 +495,7 @@ def _film_heads(examples: Examples, frozen: Frozen, films: NDArray[np.bool_]) ->
             continue
         out[name] = linear.fit_linear(
             _film_inputs(frozen, rows), known[rows], np.ones(len(rows)), classes=len(terms), strength=STRENGTH[name],
-            lead=None if name == "grade" else out.get("grade"),
+            lead=out.get("grade"),
         )  # fmt: skip
     return out
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Floats = NDArray[np.float64]
-LEAD = 10.0  # deviations that what a leading head says counts for, beside 1 of every other input
+LEAD = 10.0  # standard deviation that the logits of a leading head are given, beside 1 of every other input
 
 
 def fit_linear(

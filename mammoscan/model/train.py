@@ -217,20 +217,10 @@ def _fitted(
 
 
 def _digest(examples: Examples, config: TrainConfig) -> str:
-    """What decides the folds' models: rows and labels, and the training's settings."""
+    """What decides the folds' models: rows, labels, features and crops, and the training's settings."""
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in {"jobs", "replicates", "all_steps"}}
     total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for name in (
-        "label",
-        "box",
-        "film",
-        "patient",
-        "film_label",
-        "density",
-        "clinical",
-        "features",
-        "crops",
-        "versions",
-    ):
+    for name in ("label", "box", "film", "patient", "film_label", "density", "clinical", "features", "crops",
+                 "versions"):  # fmt: skip
         total.update(np.ascontiguousarray(getattr(examples, name)).tobytes())
     return total.hexdigest()[:12]
