@@ -64,13 +64,12 @@ def analyse(
         stage = Stage.SEGMENT
         trees = None if ranked_by is None else ranking.at(ranked_by)
         segmented = segment.segment(prepared, max_regions=config.max_regions, trees=trees)
-        traced = trace.trace(segmented, trace.frozen() if traced_by is None else trace.at(traced_by))
+        segmented = trace.trace(segmented, trace.frozen() if traced_by is None else trace.at(traced_by))
         lap()
         stage = Stage.FEATURES
-        measures = features.region_features(traced)
+        measures = features.region_features(segmented)
         whole = features.image_features(prepared)
-        # The network has learnt from crops around regions as they were grown.
-        patches, boxes = crops.region_crops(segmented, side=config.crop_side, context=config.crop_context)
+        patches = crops.region_crops(segmented, side=config.crop_side, context=config.crop_context)
         tiles = crops.whole_tiles(prepared, side=config.crop_side)
         picture = preview(image, prepared.geometry, segmented.seeds)
         if anonymous:
@@ -86,11 +85,10 @@ def analyse(
     return Analysed(
         header=header,
         geometry=prepared.geometry,
-        regions=traced.regions,
+        regions=segmented.regions,
         features=measures,
         image_features=whole,
         crops=patches,
-        crop_boxes=boxes,
         tiles=tiles,
         preview=picture,
         flags=prepared.flags,

@@ -42,16 +42,14 @@ def crop(prepared: Prepared, box: Box, *, side: int, context: float) -> NDArray[
     return _cut(prepared, crop_box(prepared.geometry, box, context), side, low, high)
 
 
-def region_crops(segmented: Segmented, *, side: int, context: float) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Crops of all regions (n, side, side), in the order of ``segmented.regions``, and what they show (n, 4)."""
+def region_crops(segmented: Segmented, *, side: int, context: float) -> NDArray[np.uint8]:
+    """Crops of all regions, (n, side, side), in the order of ``segmented.regions``."""
     prepared = segmented.prepared
     low, high = grey_range(prepared)
     out = np.zeros((len(segmented.regions), side, side), np.uint8)
-    boxes = np.zeros((len(segmented.regions), 4))
     for index, region in enumerate(segmented.regions):
-        box = crop_box(prepared.geometry, region.box, context)
-        out[index], boxes[index] = _cut(prepared, box, side, low, high), box
-    return out, boxes
+        out[index] = _cut(prepared, crop_box(prepared.geometry, region.box, context), side, low, high)
+    return out
 
 
 def whole_tiles(prepared: Prepared, *, side: int) -> NDArray[np.uint8]:

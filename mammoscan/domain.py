@@ -414,9 +414,8 @@ class Analysed:
     """One image after the array stages: what leaves the worker process.
 
     features: float64 (n regions, len(features.REGION_FEATURES)), nan where undefined.
-    crops: uint8 (n regions, side, side), grey, with context, as ``model.classify`` wants them; crop_boxes:
-    float64 (n regions, 4), what they show, (x0, y0, x1, y1) in source pixels. tiles: uint8 (2, side, side),
-    the whole breast's upper and lower half.
+    crops: uint8 (n regions, side, side), grey, with context, as ``model.classify`` wants them. tiles: uint8
+    (2, side, side), the whole breast's upper and lower half.
     seconds: wall seconds by stage name.
     """
 
@@ -426,7 +425,6 @@ class Analysed:
     features: NDArray[np.float64]
     image_features: ImageFeatures
     crops: NDArray[np.uint8]
-    crop_boxes: NDArray[np.float64]
     tiles: NDArray[np.uint8]
     preview: Preview
     flags: tuple[Flag, ...]

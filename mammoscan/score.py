@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mammoscan import density, findings
+from mammoscan import crops, density, findings
 from mammoscan.domain import Analysed, Density, DensityReading, DensitySource, Finding, Prediction, Scores
 from mammoscan.model.classify import Classifier, image_scores
 from mammoscan.model.explain import grad_cam
@@ -15,8 +15,6 @@ from mammoscan.model.terms import clinical_inputs
 from mammoscan.report import uids
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from mammoscan.config import RunConfig
     from mammoscan.model.bundle import Bundle
     from mammoscan.model.classify import BreastOutputs, RegionOutputs
@@ -74,6 +72,7 @@ class Scorer:
                 ]
             ),
             np.concatenate([analysed.features for _, analysed in waiting]),
+            np.concatenate([np.arange(count, dtype=np.float64) for count in counts]),  # most salient first
         )
         ends = np.cumsum(counts)
         results = []
@@ -112,7 +111,7 @@ class Scorer:
                     above_threshold=malignancy >= self._threshold,
                     features=analysed.features[index],
                     heat=heat if not analysed.geometry.flipped else np.ascontiguousarray(heat[:, ::-1]),
-                    heat_box=_box(analysed.crop_boxes[index]),
+                    heat_box=crops.crop_box(analysed.geometry, region.box, self._config.analysis.crop_context),
                     lesion_kind=str(outputs.kinds[index]),
                 )
             )
@@ -129,11 +128,6 @@ class Scorer:
             seconds=analysed.seconds,
             tissue=breast.tissue,
         )
-
-
-def _box(values: NDArray[np.float64]) -> tuple[float, float, float, float]:
-    x0, y0, x1, y1 = (float(v) for v in values)
-    return (x0, y0, x1, y1)
 
 
 def _density(image: PlannedImage, analysed: Analysed, breast: BreastOutputs) -> DensityReading:

@@ -86,6 +86,7 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         ),
         '## What each part brings\n\n"linear": the frozen network with linear heads. "conv5": conv5 trained. '
         '"both": the two together. "handcrafted": with the features of the region (missing for true boxes). '
+        "All but \"conv5\" also know a region's place in its image's order of saliency, but where it says otherwise. "
         '"chosen": the variant that each fold\'s validation part preferred. "all layers": the network alone, after '
         'training conv5 and then all layers at a low rate; its nearest comparison is "conv5".\n\n'
         + _table(found.ablation),

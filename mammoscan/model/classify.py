@@ -116,12 +116,14 @@ class Classifier:
         return self._kernel
 
     def predict(
-        self, crops: NDArray[np.uint8], clinical: NDArray[np.float32], features: NDArray[np.float64] | None = None
-    ) -> RegionOutputs:
+        self, crops: NDArray[np.uint8], clinical: NDArray[np.float32], features: NDArray[np.float64] | None = None,
+        rank: NDArray[np.floating] | None = None,
+    ) -> RegionOutputs:  # fmt: skip
         """Classify n regions; n may be 0.
 
         crops: (n, side, side). clinical: (n, len(CLINICAL)). features: (n, len(REGION_FEATURES)), nan
-        or None where not measured.
+        or None where not measured. rank: (n,), 0 for the most salient region of its image; nan or None where
+        they were not found by saliency.
         """
         n = len(crops)
         if not n:
@@ -135,7 +137,9 @@ class Classifier:
         if "kind_logits" in out:
             kinds = np.array(KINDS)[out["kind_logits"].argmax(axis=1)]
         measured = np.full((n, len(REGION_FEATURES)), np.nan) if features is None else features
-        logits = self.bundle.region.logits(outputs.region_inputs(conv5, linear, measured)[:, self._region])
+        place = np.full(n, np.nan) if rank is None else rank
+        inputs = outputs.region_inputs(conv5, linear, place, measured)
+        logits = self.bundle.region.logits(inputs[:, self._region])
         return RegionOutputs(softmax(logits), out["maps"].astype(np.float32), kinds)
 
     def breasts(self, tiles: NDArray[np.uint8]) -> tuple[BreastOutputs, ...]:

@@ -41,9 +41,11 @@ REGION_STRENGTH = 0.1
 SCORE_STRENGTH = 1.0
 # What the score of a region is fitted on, by name; the ablation shows them side by side.
 # First those that are known of every fold, then those of the validation part alone.
-_LINEAR, _BOTH = outputs.LINEAR_INPUTS, (*outputs.LINEAR_INPUTS, *REGION_FEATURES)
+_LINEAR = (*outputs.LINEAR_INPUTS, outputs.ORDER)
+_BOTH = (*_LINEAR, *REGION_FEATURES)
 VARIANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "linear": (_LINEAR, ()),
+    "linear, without the order": (outputs.LINEAR_INPUTS, ()),
     "linear and handcrafted": (_BOTH, ()),
     "conv5": ((), outputs.CONV5_INPUTS),
     "both": (_LINEAR, outputs.CONV5_INPUTS),
@@ -154,6 +156,8 @@ def fit(
     inputs = outputs.region_inputs(
         _conv5_of(examples, frozen, trained.weights, fold == validation)[0],
         _linear_held_out(examples, frozen, of_row, inside),
+        # Of sets of which only the first candidates are classified, later ones that hit a lesion teach nothing of order.
+        np.where(searched_rows(examples), places(examples), np.nan),
         examples.features,
     )
     # Random places teach the heads; a score is of candidates and true boxes, and calibrated on those.
@@ -250,7 +254,7 @@ def say(examples: Examples, frozen: Frozen, model: Fold, films: NDArray[np.bool_
     conv5, kinds = _conv5_of(examples, frozen, model.tail, films)
     straight = np.full((n, len(CLASSES)), np.nan)
     straight[rows] = _linear(model.heads, frozen, rows)
-    inputs = outputs.region_inputs(conv5[rows], straight[rows], examples.features[rows])
+    inputs = outputs.region_inputs(conv5[rows], straight[rows], places(examples)[rows], examples.features[rows])
     logits = {}
     for name, score in model.regions.items():
         logits[name] = np.full((n, len(CLASSES)), np.nan)
@@ -292,7 +296,7 @@ def _altered(
         if name == FLIPPED:
             found = ((found[0] + conv5[boxes]) / 2, (found[1] + straight[boxes]) / 2)
         out[name] = np.full((len(examples.label), len(CLASSES)), np.nan)
-        inputs = outputs.region_inputs(*found, examples.features[boxes])
+        inputs = outputs.region_inputs(*found, np.full(len(boxes), np.nan), examples.features[boxes])
         out[name][boxes] = score.logits(inputs[:, wanted])
     return out
 
@@ -303,6 +307,11 @@ def searched_rows(examples: Examples) -> NDArray[np.bool_]:
 
     most = np.array([CLASSIFIED.get(s, 10**6) for s in examples.source.tolist()], np.int64)
     return np.asarray((examples.kind == "candidate") & (examples.rank < most[examples.film]))
+
+
+def places(examples: Examples) -> NDArray[np.float64]:
+    """Every row's place in its film's order of saliency, 0 the first; nan where it was not found by it."""
+    return np.where(examples.kind == "candidate", examples.rank, np.nan)
 
 
 def image_rows(

@@ -191,11 +191,11 @@ def marks(examples: Examples, odds: NDArray[np.float64], source: str) -> froc.Ma
         mine = [i for i, lesion in enumerate(lesions.tolist()) if examples.lesion_film[lesion] == film]
         kept: list[int] = []
         for row in sorted(rows_of.get(film, []), key=lambda r: -odds[r]):
-            box = _box(examples.traced_box[row])
-            if any(findings.overlap(box, _box(examples.traced_box[k])) >= findings.SAME_PLACE for k in kept):
+            box = _box(examples.box[row])
+            if any(findings.overlap(box, _box(examples.box[k])) >= findings.SAME_PLACE for k in kept):
                 continue
             kept.append(row)
-            hit = [i for i in mine if _inside(examples.traced_centre[row], examples.lesion_box[lesions[i]])]
+            hit = [i for i in mine if _inside(examples.centre[row], examples.lesion_box[lesions[i]])]
             for i in hit:
                 lesion_scores[i] = max(lesion_scores[i], odds[row])
             if not hit:
@@ -392,8 +392,8 @@ def _first_hit(e: Examples, lesion: int) -> float:
     x0, y0, x1, y1 = e.lesion_box[lesion]
     rows = np.flatnonzero((e.film == e.lesion_film[lesion]) & (e.kind == "candidate"))
     centre, half = np.array([x0 + x1, y0 + y1]) / 2, np.array([x1 - x0, y1 - y0]) / 2
-    inside = (((e.traced_centre[rows] - centre) / np.maximum(half, 0.5)) ** 2).sum(axis=1) <= 1
-    box = e.traced_box[rows]
+    inside = (((e.centre[rows] - centre) / np.maximum(half, 0.5)) ** 2).sum(axis=1) <= 1
+    box = e.box[rows]
     around = ((box[:, :2] <= centre) & (centre <= box[:, 2:])).all(axis=1)
     small = np.prod(box[:, 2:] - box[:, :2], axis=1) < 4 * (x1 - x0) * (y1 - y0)
     found = e.rank[rows][inside | (around & small)]

@@ -63,9 +63,8 @@ class Examples:
     index in KINDS, -1. box: (x0, y0, x1, y1) source pixels. centre: (x, y). rank: 0 for the film's most
     salient candidate, -1 for truth. classified: whether ``crops`` holds it. features: as
     ``features.REGION_FEATURES``, nan for truth. clinical: as CLINICAL. crops: uint8 (n, side, side).
-    box and centre are those of a candidate as it was grown, which decide crop and label; traced_box,
-    traced_centre: of its outline as it is drawn and reported. drawn: number of the lesion with an outline
-    that it is nearest to, -1; dice, grown_dice: Dice with it, of the outline as drawn and as grown.
+    drawn: number of the lesion with an outline that a candidate is nearest to, -1; dice, grown_dice: Dice with
+    it, of the candidate's outline as drawn and as grown.
 
     Versions (v): altered crops of the rows ``version_of``. Films (m): their facts; tiles: the whole
     breast, uint8 (m, 2, side, side). Lesions (k): every lesion, located or not hit, in ``lesion_film``;
@@ -84,8 +83,6 @@ class Examples:
     features: NDArray[np.float64]
     clinical: NDArray[np.float32]
     crops: NDArray[np.uint8]
-    traced_box: NDArray[np.float64]
-    traced_centre: NDArray[np.float64]
     drawn: NDArray[np.int64]
     dice: NDArray[np.float64]
     grown_dice: NDArray[np.float64]
@@ -123,10 +120,10 @@ class Examples:
         return np.asarray(self.source[self.film])
 
 
-_ROWS = Examples.__slots__[:17]
-_VERSIONS = Examples.__slots__[17:19]
-_FILMS = (*Examples.__slots__[19:32], "height")
-_LESIONS = Examples.__slots__[32:40]
+_ROWS = Examples.__slots__[:15]
+_VERSIONS = Examples.__slots__[15:17]
+_FILMS = (*Examples.__slots__[17:30], "height")
+_LESIONS = Examples.__slots__[30:38]
 
 
 def choose(films: Sequence[Film], *, screening: int, seed: int) -> list[Film]:
@@ -244,7 +241,7 @@ def _block(
     for film, fitted in zip(films, search, strict=True):
         _add_film(tables, film, settings, fitted)
     shapes = {"crops": (0, side, side), "versions": (0, side, side), "tiles": (0, 2, side, side), "box": (0, 4),
-              "lesion_box": (0, 4), "centre": (0, 2), "traced_box": (0, 4), "traced_centre": (0, 2), "features": (0, len(features.REGION_FEATURES)),
+              "lesion_box": (0, 4), "centre": (0, 2), "features": (0, len(features.REGION_FEATURES)),
               "clinical": (0, 8)}  # fmt: skip
     types: dict[str, type] = {"crops": np.uint8, "versions": np.uint8, "tiles": np.uint8, "clinical": np.float32}
     out: dict[str, NDArray[Any]] = {}
@@ -289,16 +286,15 @@ def _add_film(
 
     def add(
         region: Region | None, box: Box, kind: str, label: int, lesion: int, rank: int, values: Any,
-        traced: Region | None = None,
+        grown: Region | None = None,
     ) -> None:  # fmt: skip
         classified = region is None or lesion >= 0 or rank < CLASSIFIED.get(film.source, most)
         centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2) if region is None else region.centre
-        reported = (box, centre) if traced is None else (traced.box, traced.centre)
-        nearest = (-1, np.nan, np.nan) if region is None or traced is None else _nearest(region, traced, masks)
+        nearest = (-1, np.nan, np.nan) if region is None or grown is None else _nearest(region, grown, masks)
         _append(tables, _ROWS, (
             number, kind, label, lesion, _kind_number(lesions[lesion].kind) if lesion >= 0 else -1, box, centre, rank,
             classified, values, clinical, crops.crop(prepared, box, side=side, context=context) if classified else empty,
-            *reported, *nearest,
+            *nearest,
         ))  # fmt: skip
         # Altered versions of whatever training draws: as many of a class's rows as of the others'.
         if classified and (label > 0 or (label == 0 and rank < ALTERED)):
@@ -317,10 +313,10 @@ def _add_film(
     if fitted is None:
         return
     trees, tracer = fitted
-    segmented = segment.segment(prepared, max_regions=most, trees=trees)
-    traced = trace.trace(segmented, tracer)
-    measured = features.region_features(traced)
-    for rank, (region, outline) in enumerate(zip(segmented.regions, traced.regions, strict=True)):
+    grown = segment.segment(prepared, max_regions=most, trees=trees)
+    segmented = trace.trace(grown, tracer)
+    measured = features.region_features(segmented)
+    for rank, (region, before) in enumerate(zip(segmented.regions, grown.regions, strict=True)):
         hit = next((i for i, lesion in enumerate(lesions) if marks(region.box, region.centre, lesion.box)), -1)
         if hit >= 0:
             name = lesions[hit].label
@@ -328,15 +324,15 @@ def _add_film(
         else:
             free = all(overlap(region.box, box) < FREE for box in film.occupied())
             label = 0 if free and (lesions or film.is_normal()) else UNCLEAR
-        add(region, region.box, "candidate", label, hit, rank, measured[rank], outline)
+        add(region, region.box, "candidate", label, hit, rank, measured[rank], before)
 
 
-def _nearest(grown: Region, traced: Region, masks: dict[int, NDArray[np.bool_]]) -> tuple[int, float, float]:
-    """The drawn lesion that an outline is nearest to, and the Dice of traced and grown outline with it."""
+def _nearest(region: Region, grown: Region, masks: dict[int, NDArray[np.bool_]]) -> tuple[int, float, float]:
+    """The drawn lesion that a region is nearest to, and the Dice of its outline with it, as drawn and as grown."""
     if not masks:
         return -1, np.nan, np.nan
-    index = max(masks, key=lambda i: ranking.dice(traced, masks[i]))
-    return index, ranking.dice(traced, masks[index]), ranking.dice(grown, masks[index])
+    index = max(masks, key=lambda i: ranking.dice(region, masks[i]))
+    return index, ranking.dice(region, masks[index]), ranking.dice(grown, masks[index])
 
 
 def _random_places(prepared: Prepared, count: int, rng: np.random.Generator) -> list[Box]:

@@ -19,7 +19,10 @@ _SAID = ("lesion", "pathology")
 CONV5_INPUTS = tuple(f"conv5_{name}" for name in _SAID)
 LINEAR_INPUTS = tuple(f"linear_{name}" for name in _SAID)
 NETWORK_INPUTS = (*CONV5_INPUTS, *LINEAR_INPUTS)
-REGION_INPUTS = (*NETWORK_INPUTS, *REGION_FEATURES)
+# The logarithm of a region's place in its image's order of saliency, 1 for the most salient: the ranking has seen
+# what is around a region and how it was found, which the network has not.
+ORDER = "saliency_order"
+REGION_INPUTS = (*NETWORK_INPUTS, ORDER, *REGION_FEATURES)
 IMAGE_INPUTS = ("highest",)
 # An image is judged by so many of its regions, the most salient, in training as in use.
 JUDGED = 10
@@ -28,17 +31,19 @@ BREAST_INPUTS = ("highest", "age_decades")
 
 
 def region_inputs(
-    conv5: NDArray[np.floating], linear: NDArray[np.floating], features: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """Inputs (n, len(REGION_INPUTS)) of a region's score from class logits (n, 3) and features.
+    conv5: NDArray[np.floating], linear: NDArray[np.floating], rank: NDArray[np.floating],
+    features: NDArray[np.floating],
+) -> NDArray[np.float64]:  # fmt: skip
+    """Inputs (n, len(REGION_INPUTS)) of a region's score from class logits (n, 3), ranks (n,) and features.
 
-    nan for a head that the network does not have.
+    rank: 0 for the most salient region of an image; nan where there is no such order. nan for the logits of a
+    head that the network does not have.
     """
     columns = []
     for logits in (conv5, linear):
         p = softmax(logits) if len(logits) else np.zeros((0, 3))
         columns += [-log_odds(p[:, 0]), pathology_odds(logits)]
-    return np.asarray(np.column_stack([*columns, features]), np.float64)
+    return np.asarray(np.column_stack([*columns, np.log1p(rank), features]), np.float64)
 
 
 def class_logits(lesion: NDArray[np.floating], pathology: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -102,7 +102,8 @@ def check_half_precision(out: Path, outcome: Outcome) -> dict[str, Any]:
     e, odds = outcome.examples, outputs.malignant_odds(outcome.own.logits[crossval.CHOSEN])
     rows = np.flatnonzero(np.isfinite(odds))
     rows = rows[np.linspace(0, len(rows) - 1, min(CHECKED, len(rows))).astype(int)]
-    said = Classifier(bundle.load(out)).predict(e.crops[rows], e.clinical[rows], e.features[rows])
+    place = crossval.places(e)[rows]
+    said = Classifier(bundle.load(out)).predict(e.crops[rows], e.clinical[rows], e.features[rows], place)
     largest = float(np.abs(said.malignancy - logistic(odds[rows])).max())
     if largest > AGREES:
         raise ModelError(f"half precision changes a score by {largest:.4f}", path=out / "weights.npz",

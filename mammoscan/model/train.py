@@ -17,7 +17,7 @@ import numpy as np
 
 from mammoscan.config import AnalysisConfig
 from mammoscan.errors import LabelError
-from mammoscan.model import crossval, network, rank, split, tracing
+from mammoscan.model import crossval, linear, network, rank, split, tracing
 from mammoscan.model import examples as made
 from mammoscan.model.maps import MapStore
 from mammoscan.model.region import TailConfig
@@ -217,8 +217,9 @@ def _fitted(
 
 
 def _digest(examples: Examples, config: TrainConfig) -> str:
-    """What decides the folds' models: rows, labels, features and crops, and the training's settings."""
+    """What decides the folds' models: rows, labels, features and crops, the training's settings and penalties."""
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in {"jobs", "replicates", "all_steps"}}
+    settings["constants"] = [crossval.STRENGTH, crossval.REGION_STRENGTH, crossval.SCORE_STRENGTH, linear.LEAD]
     total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name in ("label", "box", "film", "patient", "film_label", "density", "clinical", "features", "crops",
                  "versions"):  # fmt: skip

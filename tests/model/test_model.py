@@ -79,6 +79,18 @@ def test_scores_do_not_depend_on_batch_size_or_order(classifier):
     assert heat.max() <= 1
 
 
+def test_what_was_found_late_is_less_likely_a_lesion_and_an_unknown_place_says_nothing(classifier):
+    side = classifier.bundle.side
+    crops = np.random.default_rng(1).integers(0, 255, (3, side, side), dtype=np.uint8)
+    facts = np.zeros((3, len(CLINICAL)), np.float32)
+    early, late = (
+        classifier.predict(crops, facts, rank=np.full(3, place)).probabilities[:, 0] for place in (0.0, 25.0)
+    )
+    assert (late > early).all()
+    unknown = classifier.predict(crops, facts, rank=np.full(3, np.nan)).probabilities
+    assert np.array_equal(unknown, classifier.predict(crops, facts).probabilities)
+
+
 def test_no_crops_give_no_scores_and_an_image_without_regions_scores_nothing(classifier):
     outputs = classifier.predict(np.empty((0, 160, 160), np.uint8), np.empty((0, len(CLINICAL)), np.float32))
     assert len(outputs.malignancy) == 0

@@ -95,7 +95,10 @@ def test_weights_make_groups_alike():
 
 def test_inputs_of_regions_images_and_breasts():
     conv5, straight = np.full((2, 3), np.nan), np.array([[0.0, 0.0, 2.0], [3.0, 0.0, 0.0]])
-    inputs = outputs.region_inputs(conv5, straight, np.zeros((2, len(outputs.REGION_INPUTS) - 4)))
+    measured = np.zeros((2, len(outputs.REGION_INPUTS) - 5))
+    inputs = outputs.region_inputs(conv5, straight, np.array([0.0, np.nan]), measured)
+    assert inputs[0, outputs.REGION_INPUTS.index(outputs.ORDER)] == 0.0
+    assert np.isnan(inputs[1, outputs.REGION_INPUTS.index(outputs.ORDER)])  # a true box has no place in an order
     assert np.isnan(inputs[:, :2]).all()
     p = softmax(straight)
     assert inputs[:, 2] == pytest.approx(np.log((p[:, 1] + p[:, 2]) / p[:, 0]))
