@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from pathlib import Path
 
 import click
+
+LONGEST = 64  # characters: DICOM's long string (PS3.5, 6.2), in which results state the name
+
+
+def printable(value: str) -> str:
+    """A name or version that DICOM's long strings can hold. Raises click.BadParameter for another."""
+    if 0 < len(value.strip()) <= LONGEST and value.isprintable() and "\\" not in value:
+        return value
+    raise click.BadParameter(
+        f"{value!r} cannot be the name or version of a model in a DICOM object: give --name and --model-version "
+        f"1 to {LONGEST} printable characters without a backslash (a name that is not given is that of the folder --out)"
+    )
 
 
 @click.command("train")
@@ -62,16 +75,23 @@ import click
     help="Batches with all layers in training, after conv5, for comparison; 0: not done.",
 )
 @click.option("--cnn-folds", type=click.IntRange(1), default=5, show_default=True, help="Folds of the small CNN.")
+@click.option(
+    "--name",
+    help="What the model is called in every result that it makes. [default: the name of the folder --out]",
+)
+@click.option("--model-version", default="1", show_default=True, help="Its version, stated beside the name.")
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Processes that cut crops.")
 def train_command(
     data: Path, out: Path, start: Path, arch: str, seed: int, folds: int, epochs: int, steps: int, searched: int,
-    rsna_films: int, all_steps: int, cnn_folds: int, jobs: int,
+    rsna_films: int, all_steps: int, cnn_folds: int, name: str | None, model_version: str, jobs: int,
 ) -> None:  # fmt: skip
     """Train and evaluate on the labelled sets below DATA, or on a manifest.
 
     The layouts that are read are listed in the README. Evaluation is a cross-validation over patients.
     The same command goes on where it was stopped. The model in --out is what `mammoscan run --model` uses.
     """
+    called, model_version = printable(name or out.resolve().name), printable(model_version)
+
     import numpy as np
 
     from mammoscan import store
@@ -110,9 +130,11 @@ def train_command(
         report = release.report(outcome, small, replicates=config.replicates)
         command = (
             f"mammoscan train DATA --out OUT --start {start.name} --arch {arch} --seed {seed} --folds {folds} "
-            f"--epochs {epochs} --steps {steps} --searched {searched} --rsna-films {rsna_films} --all-layers {all_steps} --cnn-folds {cnn_folds}"
+            f"--epochs {epochs} --steps {steps} --searched {searched} --rsna-films {rsna_films} --all-layers {all_steps} "
+            f"--cnn-folds {cnn_folds} --name {shlex.quote(called)} --model-version {shlex.quote(model_version)}"
         )
-        release.write(out, outcome, report, weights, (ranking, outlines), config, command)
+        origin = release.Origin(called, model_version, command)
+        release.write(out, outcome, report, weights, (ranking, outlines), config, origin)
         plots.write(outcome, out / "figures")
         for figure in report.figures:
             console.note(f"{figure.name}: {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})")

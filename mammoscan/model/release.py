@@ -50,6 +50,15 @@ LIMITS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What a model is called in every result that it makes, and the command that made it."""
+
+    name: str
+    version: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """All figures of a training, as they go into metrics, description and card."""
 
@@ -70,7 +79,7 @@ def report(outcome: Outcome, small_cnn: list[Figure], *, replicates: int) -> Rep
 
 def write(
     out: Path, outcome: Outcome, found: Report, start: dict[str, NDArray[Any]],
-    segmenting: tuple[Trees, Tracer], config: TrainConfig, command: str,
+    segmenting: tuple[Trees, Tracer], config: TrainConfig, origin: Origin,
 ) -> None:  # fmt: skip
     """Write the bundle and everything beside it into ``out``. segmenting: ranking and outlines, fitted on all patients.
 
@@ -85,7 +94,7 @@ def write(
     ranking, outlines = segmenting
     rank.save(ranking, out / FILE)
     tracing.save(outlines, out / trace.FILE)
-    facts = description(out, outcome, found, config, command)
+    facts = description(out, outcome, found, config, origin)
     text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     (out / DESCRIPTION).write_text(text, encoding="utf-8")
     facts["half_precision"] = check_half_precision(out, outcome)
@@ -119,7 +128,7 @@ def licence(sources: list[str]) -> str:
     return f"{head}: trained on " + ", ".join(f"{s} ({t})" for s, t in sorted(terms.items())) + "."
 
 
-def description(out: Path, outcome: Outcome, found: Report, config: TrainConfig, command: str) -> dict[str, Any]:
+def description(out: Path, outcome: Outcome, found: Report, config: TrainConfig, origin: Origin) -> dict[str, Any]:
     """The contents of ``model.json``."""
     content = (out / "weights.npz").read_bytes()
     analysis, e, final = AnalysisConfig(), outcome.examples, outcome.final
@@ -129,8 +138,8 @@ def description(out: Path, outcome: Outcome, found: Report, config: TrainConfig,
         heads["kind_logits"] = len(KINDS)
     return {
         "format": FORMAT,
-        "name": "mammoscan-resnet50",
-        "version": "0.5.0",
+        "name": origin.name,
+        "version": origin.version,
         "architecture": "ResNet50 (He et al. 2016), " + (
             "conv5 trained here, " if final.tail else "to conv4, ") + "linear heads on pooled conv3 and conv4",
         "network": {"conv5": bool(final.tail), "heads": heads},
@@ -152,7 +161,7 @@ def description(out: Path, outcome: Outcome, found: Report, config: TrainConfig,
         "operating_points": found.points,
         "limits": list(LIMITS),
         "licence": licence(sources),
-        "training": {"software": __version__, "command": command, **dataclasses.asdict(config),
+        "training": {"software": __version__, "command": origin.command, **dataclasses.asdict(config),
                      "sets": {s: SETS.get(s, ("", s))[1] for s in sources}},
         "evaluation": [_row(f) for f in found.figures],
     }  # fmt: skip

@@ -156,3 +156,17 @@ def test_metrics_have_intervals_and_their_cases(trained):
         if figure["value"] is not None:
             assert figure["low"] <= figure["value"] <= figure["high"]
             assert figure["patients"] <= PATIENTS
+
+
+@pytest.mark.parametrize("name", ["a\\b", "x" * 65, " ", "two\nlines"])
+def test_a_name_that_dicom_cannot_hold_is_refused_before_anything_is_trained(data, start, tmp_path, name):
+    arguments = ["train", str(data), "--out", str(tmp_path / "out"), "--start", str(start), "--name", name]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "--name" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_is_called_by_its_folder_in_what_it_says(trained):
+    found = bundle.load(trained)
+    assert (found.identity.name, found.identity.version) == (trained.name, "1")
