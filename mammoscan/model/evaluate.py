@@ -13,7 +13,7 @@ import numpy as np
 
 from mammoscan import findings
 from mammoscan.audit import calibration, curves, froc, intervals
-from mammoscan.model import crossval, outputs
+from mammoscan.model import crossval, outputs, stacking
 from mammoscan.model.terms import GRADES, KINDS, MALIGNANT, TISSUES, logistic, softmax
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def marks(examples: Examples, odds: NDArray[np.float64], source: str) -> froc.Ma
         return None
     patients = {p: i for i, p in enumerate(np.unique(examples.patient[films]).tolist())}
     rows_of: dict[int, list[int]] = {}
-    for row in np.flatnonzero(crossval.searched_rows(examples) & np.isfinite(odds)).tolist():
+    for row in np.flatnonzero(stacking.searched_rows(examples) & np.isfinite(odds)).tolist():
         rows_of.setdefault(int(examples.film[row]), []).append(row)
     lesion_scores = np.full(len(lesions), -np.inf)
     false_scores, false_groups = [], []
@@ -274,12 +274,12 @@ def image_tasks(outcome: Outcome) -> dict[str, Task]:
             out[name] = Task(name, truth, score, group)
 
     malignant = e.film_label == "malignant"
-    for s in crossval.screening_sets(e):
+    for s in stacking.screening_sets(e):
         rows = (e.source == s) & np.isfinite(said.image) & (malignant | e.clear)
         add(f"{s}: malignant against normal films", malignant[rows], said.image[rows], e.patient[rows])
         rows = (e.source == s) & np.isfinite(said.image) & (e.film_label != "")
         add(f"{s}: malignant against all other films", malignant[rows], said.image[rows], e.patient[rows])
-        found = crossval.breast_rows(e, said.image, rows)
+        found = stacking.breast_rows(e, said.image, rows)
         truth = np.array([bool(malignant[members].any()) for members, _ in found])
         group = np.array([str(e.patient[members[0]]) for members, _ in found])
         score = np.array([float(said.breast[members[0]]) for members, _ in found])
@@ -495,7 +495,7 @@ def operating_points(outcome: Outcome) -> dict[str, dict[str, float]]:
     """
     e, said = outcome.examples, outcome.said
     odds = malignancy(outcome)
-    sets = np.isin(e.source, crossval.screening_sets(e))
+    sets = np.isin(e.source, stacking.screening_sets(e))
     ill = sets & (e.film_label == "malignant") & np.isfinite(said.image)
     well = sets & e.clear & np.isfinite(said.image)
     hits = (e.kind == "candidate") & (e.label == MALIGNANT) & np.isfinite(odds)
@@ -503,10 +503,10 @@ def operating_points(outcome: Outcome) -> dict[str, dict[str, float]]:
     for row in np.flatnonzero(hits).tolist():
         key = (int(e.film[row]), int(e.lesion[row]))
         best[key] = max(best.get(key, -np.inf), float(odds[row]))
-    counted = crossval.searched_rows(e) & np.isfinite(odds)
+    counted = stacking.searched_rows(e) & np.isfinite(odds)
     highest = np.array([odds[counted & (e.film == f)].max() for f in np.flatnonzero(well)])
     found = np.array(list(best.values()))
-    breasts = [m for m, _ in crossval.breast_rows(e, said.image, sets & (e.film_label != ""))]
+    breasts = [m for m, _ in stacking.breast_rows(e, said.image, sets & (e.film_label != ""))]
     by_breast = np.array([float(said.breast[m[0]]) for m in breasts])
     cancer = np.array([bool((e.film_label[m] == "malignant").any()) for m in breasts])
     clear = np.array([bool(e.clear[m].all()) for m in breasts])

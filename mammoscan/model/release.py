@@ -14,7 +14,7 @@ import numpy as np
 from mammoscan import __version__, trace
 from mammoscan.config import AnalysisConfig
 from mammoscan.errors import ModelError
-from mammoscan.model import bundle, card, crossval, evaluate, outputs, rank, tracing, train
+from mammoscan.model import bundle, card, crossval, evaluate, outputs, rank, stacking, tracing, train
 from mammoscan.model.bundle import DESCRIPTION, FORMAT
 from mammoscan.model.terms import CLASSES, CLINICAL, GRADES, KINDS, TISSUES, logistic
 from mammoscan.segment.ranking import FILE
@@ -111,7 +111,7 @@ def check_half_precision(out: Path, outcome: Outcome) -> dict[str, Any]:
     e, odds = outcome.examples, outputs.malignant_odds(outcome.own.logits[crossval.CHOSEN])
     rows = np.flatnonzero(np.isfinite(odds))
     rows = rows[np.linspace(0, len(rows) - 1, min(CHECKED, len(rows))).astype(int)]
-    place = crossval.places(e)[rows]
+    place = stacking.places(e)[rows]
     said = Classifier(bundle.load(out)).predict(e.crops[rows], e.clinical[rows], e.features[rows], place)
     largest = float(np.abs(said.malignancy - logistic(odds[rows])).max())
     if largest > AGREES:
@@ -133,7 +133,7 @@ def description(out: Path, outcome: Outcome, found: Report, config: TrainConfig,
     content = (out / "weights.npz").read_bytes()
     analysis, e, final = AnalysisConfig(), outcome.examples, outcome.final
     sources = np.unique(e.source).tolist()
-    heads = {name: len(head.bias) for name, head in train.heads(final).items()}
+    heads = {name: len(head.bias) for name, head in train.head_layers(final).items()}
     if final.tail:
         heads["kind_logits"] = len(KINDS)
     return {

@@ -17,7 +17,7 @@ import numpy as np
 
 from mammoscan.config import AnalysisConfig
 from mammoscan.errors import LabelError
-from mammoscan.model import crossval, linear, network, rank, split, tracing
+from mammoscan.model import crossval, heads, linear, network, rank, split, stacking, tracing
 from mammoscan.model import examples as made
 from mammoscan.model.maps import MapStore
 from mammoscan.model.region import TailConfig
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mammoscan.model.crossval import Fold, Frozen, Said
+    from mammoscan.model.crossval import Fold, Said
     from mammoscan.model.datasets.film import Film
     from mammoscan.model.examples import Examples
+    from mammoscan.model.heads import Frozen
     from mammoscan.model.scores import Linear
     from mammoscan.segment.ranking import Trees
     from mammoscan.trace import Tracer
@@ -106,7 +107,7 @@ def cut(films: Sequence[Film], out: Path, config: TrainConfig) -> tuple[Examples
 
 def freeze(examples: Examples, start: dict[str, NDArray[Any]], out: Path) -> Frozen:
     """What the frozen layers say of all crops, kept in ``out``."""
-    return crossval.freeze(examples, MapStore(out, start, AnalysisConfig().crop_side))
+    return heads.freeze(examples, MapStore(out, start, AnalysisConfig().crop_side))
 
 
 def folds_of(films: Sequence[Film], out: Path, config: TrainConfig) -> dict[str, int]:
@@ -192,7 +193,7 @@ def merged(parts: Sequence[Said]) -> Said:
     return crossval.Said(**columns, logits=logits)
 
 
-def heads(final: Fold) -> dict[str, Linear]:
+def head_layers(final: Fold) -> dict[str, Linear]:
     """The linear heads by layer name."""
     return {f"{name}_logits": head for name, head in final.heads.items()}
 
@@ -200,7 +201,7 @@ def heads(final: Fold) -> dict[str, Linear]:
 def shipped_arrays(start: dict[str, NDArray[Any]], final: Fold) -> dict[str, NDArray[Any]]:
     """Weights of the whole network: frozen layers, conv5 and every head, as ``weights.npz`` holds them."""
     arrays = {**start, **final.tail}
-    for name, head in heads(final).items():
+    for name, head in head_layers(final).items():
         arrays |= {f"{name}/0": head.kernel, f"{name}/1": head.bias}
     return network.compact(arrays)
 
@@ -219,7 +220,7 @@ def _fitted(
 def _digest(examples: Examples, config: TrainConfig) -> str:
     """What decides the folds' models: rows, labels, features and crops, the training's settings and penalties."""
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in {"jobs", "replicates", "all_steps"}}
-    settings["constants"] = [crossval.STRENGTH, crossval.REGION_STRENGTH, crossval.SCORE_STRENGTH, linear.LEAD]
+    settings["constants"] = [heads.STRENGTH, stacking.REGION_STRENGTH, stacking.SCORE_STRENGTH, linear.LEAD]
     total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name in ("label", "box", "film", "patient", "film_label", "density", "clinical", "features", "crops",
                  "versions"):  # fmt: skip

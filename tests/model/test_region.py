@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mammoscan.model import augment, crossval, maps, network, region, split
+from mammoscan.model import augment, heads, maps, network, region, split
 from mammoscan.model.region import Cases, TailConfig
 from mammoscan.model.terms import CLINICAL
 
@@ -119,8 +119,8 @@ def test_sets_without_benign_cases_do_not_teach_what_is_malignant():
     label = np.array([1, 2, 2, 2, 2, 0])
     source = np.array(["film", "film", "digital", "digital", "digital", "digital"])
     examples = SimpleNamespace(label=label, set_of=lambda: source)
-    assert crossval.two_sided(examples, np.arange(5)).tolist() == [True, True, False, False, False]
-    assert crossval.two_sided(examples, np.array([2, 3])).all()  # nothing else there
+    assert heads.two_sided(examples, np.arange(5)).tolist() == [True, True, False, False, False]
+    assert heads.two_sided(examples, np.array([2, 3])).all()  # nothing else there
 
 
 def test_an_ungraded_lesion_pulls_only_towards_lesion(cases):
@@ -187,13 +187,13 @@ def test_scores_are_fitted_on_what_heads_said_that_saw_neither_the_patient_nor_t
     record = np.where(np.arange(12) == 4, -1, np.arange(12))
     frozen = SimpleNamespace(cases=SimpleNamespace(record=record))
     taught = []
-    monkeypatch.setattr(crossval, "_region_heads", lambda _e, _f, rows: taught.append(rows) or len(taught))
-    monkeypatch.setattr(crossval, "_linear", lambda heads, _f, rows: np.full((len(rows), 3), float(heads)))
-    said = crossval._linear_held_out(examples, frozen, of_row, [0, 1, 3])  # fold 2 is the test's
+    monkeypatch.setattr(heads, "region_heads", lambda _e, _f, rows: taught.append(rows) or len(taught))
+    monkeypatch.setattr(heads, "say_regions", lambda own, _f, rows: np.full((len(rows), 3), float(own)))
+    said = heads.held_out(examples, frozen, of_row, [0, 1, 3])  # fold 2 is the test's
     assert np.isnan(said[of_row == 2]).all()
     assert np.isnan(said[4]).all()  # not classified
     for fold in (0, 1, 3):
         rows = np.flatnonzero((of_row == fold) & (record >= 0))
-        (heads,) = np.unique(said[rows])
-        assert not set(of_row[taught[int(heads) - 1]]) & {fold, 2}
-        assert 4 not in taught[int(heads) - 1]
+        (own,) = np.unique(said[rows])
+        assert not set(of_row[taught[int(own) - 1]]) & {fold, 2}
+        assert 4 not in taught[int(own) - 1]
