@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mammoscan.model import outputs
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -52,6 +54,11 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         f"{len(facts['region_score']['lesion']['inputs'])} inputs "
         f'(variant "{outcome.final.variant}" below); its malignancy is their product.'
         + (
+            " conv5 is not among them: the validation part preferred a score without it, and it only names the lesion's kind."
+            if conv5 and not set(facts["region_score"]["lesion"]["inputs"]) & set(outputs.CONV5_INPUTS)
+            else ""
+        )
+        + (
             " An image's score is fitted on the log odds of the highest of its most salient regions."
             if facts["image_score"]
             else " An image's score is that of its highest region."
@@ -61,8 +68,8 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
         "Candidate regions are ranked by trees (`ranking.npz`) fitted on their overlap with lesions; in the "
         "cross-validation each film's by trees that never saw its patient. Their outlines are drawn by a small network "
         "(`outlines.npz`) fitted on lesions that the sets locate (where a set draws none, the ellipse in the box), in the "
-        "cross-validation by one that never saw the patient. Crops and labels of candidates are of regions as they were "
-        "grown; features, marks and hits of regions as they are drawn. "
+        "cross-validation by one that never saw the patient. Crops, features, labels and hits are of regions as they are "
+        "drawn. "
         f"{len(e.versions)} altered crops (moved, scaled, turned, mirrored, other grey levels, noise). "
         "Normal examples are the segmentation's own regions that touch no finding; those of sets without normal films "
         "come from films that hold a lesion elsewhere.",
