@@ -7,7 +7,6 @@ and found again by a digest of the films, the configuration and the code that ma
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,12 @@ import cv2
 import joblib
 import numpy as np
 
-import mammoscan
 from mammoscan import crops, features, preprocess, segment, trace
 from mammoscan.domain import Density as _Density
 from mammoscan.domain import DensityReading, DensitySource, Laterality
 from mammoscan.errors import InputError
 from mammoscan.findings import overlap
-from mammoscan.model import augment
+from mammoscan.model import augment, kept
 from mammoscan.model import rank as ranking
 from mammoscan.model.terms import CLASSES, KINDS, clinical_inputs
 
@@ -171,7 +169,7 @@ def make(
     search = _searched(films, searched, seed)
     fitted = [*(t.value.tobytes() for t in rankings), *(b"".join(k.tobytes() for k in t.kernels) for t in tracers)]
     values = [hashlib.sha256(content).hexdigest() for content in fitted]
-    place = folder / f"examples-{_digest(films, (*settings, searched, *values, *fold))}"
+    place = folder / f"examples-{kept.digest(films, (*settings, searched, *values, *fold), _CODE)}"
     place.mkdir(parents=True, exist_ok=True)
     blocks = [films[i : i + BLOCK] for i in range(0, len(films), BLOCK)]
     paths = [place / f"{number:05d}.npz" for number in range(len(blocks))]
@@ -218,17 +216,6 @@ def _searched(films: Sequence[Film], most: int, seed: int) -> set[int]:
                 out.update(patients[str(patient)])
                 count += len(patients[str(patient)])
     return out
-
-
-def _digest(films: Sequence[Film], settings: tuple[object, ...]) -> str:
-    """What decides the crops: films and their labels, settings, and the code that cuts."""
-    total = hashlib.sha256(json.dumps(settings).encode())
-    for film in films:
-        total.update(f"{film.source}/{film.name}/{film.patient}/{film.label}/{film.rows}\n".encode())
-    package = Path(mammoscan.__file__).parent
-    for path in sorted({path for pattern in _CODE for path in package.glob(pattern)}):
-        total.update(path.read_bytes())
-    return total.hexdigest()[:12]
 
 
 def _block(

@@ -6,7 +6,6 @@ every film's candidates are ranked by trees that never saw its patient.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from mammoscan import preprocess, segment
 from mammoscan.errors import InputError
+from mammoscan.model import kept
 from mammoscan.segment import measure, outline
 from mammoscan.segment.field import search_field
 from mammoscan.segment.ranking import FILE, Trees, load
@@ -29,12 +29,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mammoscan.domain import Region
+    from mammoscan.domain import Prepared, Region
     from mammoscan.model.datasets.film import Film, Lesion
+    from mammoscan.segment.field import Field
+    from mammoscan.segment.proposal import Proposal
 
 log = logging.getLogger(__name__)
 
 TREES, LEAVES, RATE = 300, 15, 0.05
+# The code that decides what a ranking is fitted on.
+_CODE = ("preprocess.py", "pectoral.py", "segment/**/*.py", "model/rank.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +84,10 @@ def cases(films: Sequence[Film], *, jobs: int) -> list[Case]:
 def case(film: Film) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Measures (n, m) of a film's proposals, and of each the highest Dice with one of its lesions (n,)."""
     cv2.setNumThreads(1)
-    nothing = np.zeros((0, len(measure.MEASURES)), np.float32), np.zeros(0, np.float32)
-    try:
-        prepared = preprocess.prepare(film.image())
-    except InputError:
-        return nothing
-    field = search_field(prepared)
-    proposals = segment.propose(field) if field.breast.any() else []
-    if not proposals:
-        return nothing
+    found = proposed(film)
+    if found is None:
+        return np.zeros((0, len(measure.MEASURES)), np.float32), np.zeros(0, np.float32)
+    prepared, field, proposals = found
     shape = film.header.rows, film.header.columns
     masks = [drawn(lesion, shape) for lesion in film.lesions()]
     overlap = np.zeros(len(proposals), np.float32)
@@ -96,6 +95,17 @@ def case(film: Film) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         region = outline.region(prepared, field.scale, proposal, 0.0)
         overlap[index] = max((dice(region, mask) for mask in masks), default=0.0)
     return measure.measures(field, proposals, measure.overlaps(field, proposals)), overlap
+
+
+def proposed(film: Film) -> tuple[Prepared, Field, list[Proposal]] | None:
+    """A film's proposals before any ranking; None where it cannot be prepared or has none."""
+    try:
+        prepared = preprocess.prepare(film.image())
+    except InputError:
+        return None
+    field = search_field(prepared)
+    proposals = segment.propose(field) if field.breast.any() else []
+    return (prepared, field, proposals) if proposals else None
 
 
 def drawn(lesion: Lesion, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -127,8 +137,8 @@ def cross_fitted(
     fold: of every film. They are kept in ``folder`` and read back when the same films come again.
     """
     rows = chosen(films, most=most, seed=seed)
-    names = "\n".join(f"{films[i].source}/{films[i].name} {fold[i]} {films[i].rows}" for i in rows)
-    place = folder / f"ranking-{hashlib.sha256(f'{seed} {names}'.encode()).hexdigest()[:12]}"
+    made = kept.digest([films[i] for i in rows], [seed, [int(fold[i]) for i in rows]], _CODE)
+    place = folder / f"ranking-{made}"
     paths = [*(place / f"fold-{k}.npz" for k in range(max(fold) + 1)), place / FILE]
     if not all(path.exists() for path in paths):
         place.mkdir(parents=True, exist_ok=True)

@@ -10,23 +10,21 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import joblib
 import numpy as np
 
-import mammoscan
-from mammoscan import preprocess, segment, trace
-from mammoscan.errors import InputError, LabelError
-from mammoscan.model import rank
+from mammoscan import trace
+from mammoscan.errors import LabelError
+from mammoscan.model import kept, rank
 from mammoscan.segment import outline
-from mammoscan.segment.field import search_field
 from mammoscan.trace import CHANNELS, LAYERS, SIDE, SLOPE, Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -67,7 +65,8 @@ def cross_fitted(
         When no proposal of the films of some folds overlaps a lesion.
     """
     rows = rank.chosen(films, most=most, seed=seed)
-    place = folder / f"outlines-{_digest([films[i] for i in rows], [fold[i] for i in rows], seed)}"
+    made = kept.digest([films[i] for i in rows], [seed, [int(fold[i]) for i in rows]], _CODE)
+    place = folder / f"outlines-{made}"
     place.mkdir(parents=True, exist_ok=True)
     found = _kept_cases([films[i] for i in rows], place / "examples.npz", seed=seed, jobs=jobs)
     of_case = np.array([fold[rows[i]] for i in found.film.tolist()], np.int64)
@@ -80,16 +79,6 @@ def cross_fitted(
         with path.open("rb") as stream:
             out.append(trace.load(stream))
     return out[:-1], out[-1]
-
-
-def _digest(films: Sequence[Film], fold: Sequence[int], seed: int) -> str:
-    total = hashlib.sha256(f"{seed} {list(fold)}".encode())
-    for film in films:
-        total.update(f"{film.source}/{film.name}/{film.rows}\n".encode())
-    package = Path(mammoscan.__file__).parent
-    for path in sorted({path for pattern in _CODE for path in package.glob(pattern)}):
-        total.update(path.read_bytes())
-    return total.hexdigest()[:12]
 
 
 def _kept_cases(films: Sequence[Film], path: Path, *, seed: int, jobs: int) -> Cases:
@@ -120,15 +109,10 @@ def case(film: Film, seed: int) -> tuple[NDArray[np.float16], NDArray[np.float16
     cv2.setNumThreads(1)
     windows = np.zeros((0, SIDE, SIDE, CHANNELS), np.float16)
     nothing = windows, windows[..., 0], np.zeros(0, np.float32)
-    try:
-        prepared = preprocess.prepare(film.image())
-    except InputError:
+    found, lesions = rank.proposed(film), film.lesions()
+    if found is None or not lesions:
         return nothing
-    field = search_field(prepared)
-    proposals = segment.propose(field) if field.breast.any() else []
-    lesions = film.lesions()
-    if not proposals or not lesions:
-        return nothing
+    prepared, field, proposals = found
     regions = [outline.region(prepared, field.scale, proposal, 0.0) for proposal in proposals]
     masks = [rank.drawn(lesion, (film.header.rows, film.header.columns)) for lesion in lesions]
     overlap = np.array([[rank.dice(region, mask) for mask in masks] for region in regions])
