@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from mammoscan import crops, features, pixels, preprocess, segment, trace
+from mammoscan import crops, dense, features, pixels, preprocess, segment, trace
 from mammoscan.domain import Analysed, Failed, Geometry, Preview
 from mammoscan.errors import InputError, Reason, Stage
 from mammoscan.segment import ranking
@@ -68,10 +68,11 @@ def analyse(
         lap()
         stage = Stage.FEATURES
         measures = features.region_features(segmented)
-        whole = features.image_features(prepared)
+        counted = dense.dense_pixels(prepared)
+        whole = features.image_features(prepared, counted)
         patches = crops.region_crops(segmented, side=config.crop_side, context=config.crop_context)
         tiles = crops.whole_tiles(prepared, side=config.crop_side)
-        picture = preview(image, prepared.geometry, segmented.seeds)
+        picture = preview(image, prepared.geometry, counted)
         if anonymous:
             picture = only_breast(picture, prepared)
         lap()
@@ -109,10 +110,10 @@ def failed(header: Header, stage: Stage, reason: Reason, detail: str = "") -> Fa
     )
 
 
-def preview(image: Image, geometry: Geometry, seeds: NDArray[np.bool_]) -> Preview:
-    """A small picture of the source, with the thresholded seeds laid over it in its orientation.
+def preview(image: Image, geometry: Geometry, counted: NDArray[np.bool_]) -> Preview:
+    """A small picture of the source, with the dense pixels that are counted laid over it in its orientation.
 
-    image: (rows, columns) float32 in 0 to 1. seeds: bool at the working scale of ``geometry``.
+    image: (rows, columns) float32 in 0 to 1. counted: bool at the working scale of ``geometry``.
     """
     rows, columns = image.pixels.shape
     scale = min(1.0, PREVIEW_SIDE / max(rows, columns))
@@ -120,7 +121,7 @@ def preview(image: Image, geometry: Geometry, seeds: NDArray[np.bool_]) -> Previ
     small = cv2.resize(image.pixels, size, interpolation=cv2.INTER_AREA)
     return Preview(
         pixels=np.round(np.clip(small, 0.0, 1.0) * 255.0).astype(np.uint8),
-        seeds=_laid_over(seeds, geometry, size, scale),
+        dense=_laid_over(counted, geometry, size, scale),
         scale=scale,
     )
 

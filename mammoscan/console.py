@@ -114,6 +114,7 @@ class Console:
             ):
                 table.add_row(label, str(value))
             self._out.print(table)
+            self._out.print(summary.operating_point, markup=False, soft_wrap=True)
             self._out.print(f"results: {out}", markup=False, soft_wrap=True)
             self._out.print(NOTICE, markup=False, soft_wrap=True)
 

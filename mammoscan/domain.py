@@ -378,14 +378,10 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Segmented:
-    """A prepared image with its candidate regions, most salient first.
-
-    seeds: bool (height, width), the thresholded seeds at the working scale (second picture).
-    """
+    """A prepared image with its candidate regions, most salient first."""
 
     prepared: Prepared
     regions: tuple[Region, ...]
-    seeds: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,11 +397,12 @@ class ImageFeatures:
 class Preview:
     """A small rendering for figures: uint8 (h, w), in source orientation (not flipped or cropped).
 
-    scale: preview pixels per source pixel (one number: the aspect is kept).
+    dense: bool (h, w), the pixels that percent density counts (second picture). scale: preview pixels per
+    source pixel (one number: the aspect is kept).
     """
 
     pixels: NDArray[np.uint8]
-    seeds: NDArray[np.bool_]
+    dense: NDArray[np.bool_]
     scale: float
 
 
@@ -531,6 +528,28 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What an operating point costs: shares, 0 to 1, of the sick at or above it and of the healthy below it.
+
+    None: the model's description does not say. cancers, healthy: how many were counted, 0 for not stated.
+    """
+
+    sensitivity: float | None = None
+    specificity: float | None = None
+    cancers: int = 0
+    healthy: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PointCost:
+    """What an operating point costs by image and by breast; counted_on: on what that was counted, '' if not stated."""
+
+    image: Cost = Cost()
+    breast: Cost = Cost()
+    counted_on: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportContext:
     """What a report needs beyond the result; nothing here depends on the clock of the machine
     that renders: ``created`` is (YYYYMMDD, HHMMSS) and is kept in the ledger, so that the same
@@ -545,6 +564,7 @@ class ReportContext:
     breast_threshold: float  # on a breast's and a study's
     finding_threshold: float  # on a finding's
     threshold_name: str
+    cost: PointCost = PointCost()  # of the operating point; nothing is known of a threshold of the user's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -562,3 +582,4 @@ class RunSummary:
     stage_seconds: tuple[tuple[str, float], ...]
     sent: int = 0  # objects times destinations, now
     unsent: int = 0  # those still queued
+    operating_point: str = ""  # its name and what it costs, in words

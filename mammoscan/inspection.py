@@ -12,12 +12,13 @@ import numpy as np
 from mammoscan import header as headers
 from mammoscan.analyse import analyse
 from mammoscan.config import AnalysisConfig, RunConfig
-from mammoscan.domain import Failed, Header, Prediction, Skipped, SourceFile
+from mammoscan.domain import Failed, Header, PointCost, Prediction, Skipped, SourceFile
 from mammoscan.errors import ExitCode, Reason
 from mammoscan.model import bundle as bundles
 from mammoscan.pipeline import operating_point
 from mammoscan.plan import PlannedImage
 from mammoscan.report import figures
+from mammoscan.report import pdf_words as words
 from mammoscan.score import Scorer
 
 if TYPE_CHECKING:
@@ -57,7 +58,11 @@ def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspect
     if not good:
         raise RuntimeError("the pictures could not be encoded as PNG")
     return Inspection(
-        (*facts, ("decision", "analysed"), *prediction_facts(prediction, threshold, name)),
+        (
+            *facts,
+            ("decision", "analysed"),
+            *prediction_facts(prediction, threshold, name, bundle.costs.get(name, PointCost())),
+        ),
         np.asarray(png).tobytes(),
         ExitCode.ALL_ANALYSED,
     )
@@ -94,7 +99,7 @@ def header_facts(header: Header) -> Facts:
     )
 
 
-def prediction_facts(prediction: Prediction, threshold: float, name: str) -> Facts:
+def prediction_facts(prediction: Prediction, threshold: float, name: str, cost: PointCost) -> Facts:
     """Scores and findings as a person reads them."""
     facts = [
         ("density", f"{prediction.density.density.value} ({prediction.density.source.value})"),
@@ -102,6 +107,7 @@ def prediction_facts(prediction: Prediction, threshold: float, name: str) -> Fac
         ("candidate regions", str(prediction.candidates)),
         ("image malignancy score", f"{prediction.scores.malignancy:.3f} (0 to 1)"),
         ("operating point", f"{name}: {threshold:.3f}"),
+        ("what it costs", words.cost(cost)),
         ("image flags", ", ".join(f.value for f in prediction.flags) or "none"),
     ]
     for finding in prediction.findings:

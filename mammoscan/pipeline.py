@@ -21,6 +21,7 @@ from mammoscan.domain import (
     Failed,
     Header,
     ModelIdentity,
+    PointCost,
     Prediction,
     ReportContext,
     RunSummary,
@@ -31,6 +32,7 @@ from mammoscan.ledger import Ledger, StudyRecord
 from mammoscan.model import bundle as bundles
 from mammoscan.plan import PlannedImage, StudyPlan, plan_studies
 from mammoscan.pool import Crashed, Task, WorkPool, worker_count
+from mammoscan.report import pdf_words as words
 from mammoscan.report import tables
 from mammoscan.score import Scorer
 
@@ -137,6 +139,7 @@ class _Run:
         self.threshold, self.threshold_name = operating_point(config, self.bundle.thresholds)
         self.breast_threshold, _ = operating_point(config, self.bundle.breast_thresholds)
         self.finding_threshold, _ = operating_point(config, self.bundle.region_thresholds)
+        self.cost = self.bundle.costs.get(self.threshold_name, PointCost())
         self.digest = config.analysis.digest()
         self.workers = worker_count(config.workers)
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
@@ -344,6 +347,7 @@ class _Run:
             breast_threshold=self.breast_threshold,
             finding_threshold=self.finding_threshold,
             threshold_name=self.threshold_name,
+            cost=self.cost,
         )
 
     def _keep_study(self, study: PlannedStudy, outcome: Any, ticker: Ticker) -> None:
@@ -407,6 +411,7 @@ class _Run:
             findings=self._findings(studies),
             seconds=time.monotonic() - self.began,
             stage_seconds=tuple(sorted(self.stage_seconds.items())),
+            operating_point=f"operating point {self.threshold_name}: {words.cost(self.cost)}",
         )
         run_file = self.config.out / "run.json"
         if changed or anything_new or not run_file.exists():

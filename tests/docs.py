@@ -107,6 +107,27 @@ def manifest() -> str:
     )
 
 
+def operating_points() -> str:
+    """The bundled model's operating points and what each costs, as its description says."""
+    from mammoscan.config import AnalysisConfig
+    from mammoscan.model import bundle
+    from mammoscan.report import pdf_words
+
+    model = bundle.load(None)
+    return _table(
+        ("operating point", "default", "image's score", "breast's", "finding's", "what it costs"),
+        [
+            (
+                f"`{name}`",
+                "yes" if name == AnalysisConfig().operating_point else "no",
+                *(f"{t[name]:.3f}" for t in (model.thresholds, model.breast_thresholds, model.region_thresholds)),
+                pdf_words.cost(model.costs[name]),
+            )
+            for name in model.thresholds
+        ],
+    )
+
+
 def kinds() -> str:
     """Every kind of DICOM object, who reads it and why it is written or not."""
     from mammoscan.report.kinds import KINDS
@@ -125,6 +146,7 @@ PARTS = {
     "reasons": reasons,
     "columns": columns,
     "features": features,
+    "operating points": operating_points,
     "layouts": layouts,
     "manifest": manifest,
 }

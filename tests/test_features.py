@@ -102,15 +102,15 @@ def test_every_feature_is_documented_with_unit_formula_and_source():
     assert all(len(doc) == 3 and all(doc) for doc in features.FEATURE_DOCS.values())
 
 
-def test_an_empty_breast_has_no_dense_tissue():
-    assert not features.dense_tissue(np.ones((20, 20), np.float32), np.zeros((20, 20), bool), mm=0.2).any()
+def test_an_empty_breast_has_no_structured_tissue():
+    assert not features.structured_tissue(np.ones((20, 20), np.float32), np.zeros((20, 20), bool), mm=0.2).any()
 
 
-def test_the_structured_half_of_a_breast_is_dense_and_the_smooth_half_is_not():
+def test_the_structured_half_of_a_breast_is_told_from_the_smooth_half():
     rng = np.random.default_rng(0)
     plain = np.full((300, 400), 0.3, np.float32)
     texture = cv2.GaussianBlur(rng.normal(0, 1, (300, 200)).astype(np.float32), (0, 0), 8)
     plain[:, 200:] += 0.15 * texture / texture.std()
-    dense = features.dense_tissue(plain, np.ones(plain.shape, bool), mm=0.2)
+    dense = features.structured_tissue(plain, np.ones(plain.shape, bool), mm=0.2)
     assert dense[:, 260:].mean() > 0.6
     assert dense[:, :140].mean() < 0.02

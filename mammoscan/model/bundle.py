@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mammoscan.domain import ModelIdentity
+from mammoscan.domain import Cost, ModelIdentity, PointCost
 from mammoscan.errors import ModelError
 from mammoscan.model.outputs import BREAST_INPUTS, IMAGE_INPUTS, REGION_INPUTS
 from mammoscan.model.scores import RegionScore, Score
@@ -37,8 +37,8 @@ class Bundle:
 
     clinical: the inputs of CLINICAL that the network takes. conv5: whether it goes on to conv5 or ends
     at conv4. heads: further outputs with their sizes. thresholds: operating points on the image's
-    malignancy score, breast_thresholds on the breast's, region_thresholds on a finding's. image, breast:
-    how those scores follow from regions and images; None: the highest region, the highest image. ranking:
+    malignancy score, breast_thresholds on the breast's, region_thresholds on a finding's; costs: what
+    each of them costs, as far as the description says. image, breast: how those scores follow from regions and images; None: the highest region, the highest image. ranking:
     the file of the trees that rank candidate regions (``segment.ranking``); outlines: that of the network
     that draws their outlines (``trace``).
     """
@@ -54,6 +54,7 @@ class Bundle:
     thresholds: Mapping[str, float]
     breast_thresholds: Mapping[str, float]
     region_thresholds: Mapping[str, float]
+    costs: Mapping[str, PointCost]
     region: RegionScore
     image: Score | None
     breast: Score | None
@@ -146,12 +147,24 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
         thresholds={name: float(p["threshold"]) for name, p in points.items()},
         breast_thresholds={name: float(p["breast"]) for name, p in points.items()},
         region_thresholds={name: float(p["region"]) for name, p in points.items()},
+        costs={name: _cost(p.get("cost", {})) for name, p in points.items()},
         region=region,
         image=image,
         breast=breast,
         ranking=_beside(place, facts["ranking"], "the ranking is"),
         outlines=_beside(place, facts["outlines"], "the outlines are"),
     )
+
+
+def _cost(facts: Mapping[str, Any]) -> PointCost:
+    """What an operating point costs; models of before this was stored say nothing, which stays unknown."""
+
+    def level(name: str) -> Cost:
+        stated = facts.get(name, {})
+        found, passed = (None if stated.get(n) is None else float(stated[n]) for n in ("sensitivity", "specificity"))
+        return Cost(found, passed, int(stated.get("cancers", 0)), int(stated.get("healthy", 0)))
+
+    return PointCost(level("image"), level("breast"), str(facts.get("counted_on", "")))
 
 
 def _beside(place: Path, facts: Mapping[str, str], what: str) -> Path:

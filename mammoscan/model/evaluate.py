@@ -485,13 +485,14 @@ def subgroups(outcome: Outcome, *, replicates: int) -> list[Figure]:
     return out
 
 
-def operating_points(outcome: Outcome) -> dict[str, dict[str, float]]:
+def operating_points(outcome: Outcome) -> dict[str, dict[str, Any]]:
     """Thresholds chosen on the out-of-fold scores of the sets with cancers and normal films.
 
     sensitivity-0.90: the highest image score at or above which 0.90 of malignant films lie;
     specificity-0.90: the lowest above which at most 0.10 of the films without a lesion lie. ``breast``:
     the same for breasts. ``region``: 0.90 of the malignant lesions that a candidate hits; no candidate at
-    or above it in 0.90 of the films without a lesion.
+    or above it in 0.90 of the films without a lesion. ``cost``: what each costs on the same scores, by image
+    and by breast.
     """
     e, said = outcome.examples, outcome.said
     odds = malignancy(outcome)
@@ -513,7 +514,7 @@ def operating_points(outcome: Outcome) -> dict[str, dict[str, float]]:
     names = ("threshold", "breast", "region")
     sick = (said.image[ill], by_breast[cancer], found)
     healthy = (said.image[well], by_breast[clear], highest)
-    return {
+    at: dict[str, dict[str, Any]] = {
         "sensitivity-0.90": {
             name: float(logistic(np.quantile(odds, 0.10, method="lower")))
             for name, odds in zip(names, sick, strict=True)
@@ -522,6 +523,23 @@ def operating_points(outcome: Outcome) -> dict[str, dict[str, float]]:
             name: float(logistic(np.nextafter(np.quantile(odds, 0.90, method="higher"), np.inf)))
             for name, odds in zip(names, healthy, strict=True)
         },
+    }
+    sources = ", ".join(sorted(set(e.source[ill | well].tolist())))
+    for point in at.values():
+        levels = zip(("image", "breast"), names[:2], sick[:2], healthy[:2], strict=True)
+        point["cost"] = {"counted_on": f"out-of-fold scores of {sources}"} | {
+            level: cost(logistic(above), logistic(below), point[name]) for level, name, above, below in levels
+        }
+    return at
+
+
+def cost(cancers: NDArray[np.float64], healthy: NDArray[np.float64], threshold: float) -> dict[str, float | int]:
+    """What a threshold on a score costs, as ``model.json`` holds it."""
+    return {
+        "sensitivity": float((cancers >= threshold).mean()),
+        "specificity": float((healthy < threshold).mean()),
+        "cancers": int(cancers.size),
+        "healthy": int(healthy.size),
     }
 
 

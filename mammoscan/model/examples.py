@@ -16,7 +16,7 @@ import cv2
 import joblib
 import numpy as np
 
-from mammoscan import crops, features, preprocess, segment, trace
+from mammoscan import crops, dense, features, preprocess, segment, trace
 from mammoscan.domain import Density as _Density
 from mammoscan.domain import DensityReading, DensitySource, Laterality
 from mammoscan.errors import InputError
@@ -259,7 +259,7 @@ def _add_film(
     _append(tables, _FILMS, (
         film.source, film.name, film.patient, film.label, film.density, header.laterality.value, header.view.value,
         np.nan if header.age is None else header.age.years, film.rows[0].get("machine", "") if film.rows else "",
-        features.image_features(prepared).percent_density, film.is_normal(), fitted is not None, crops.whole_tiles(prepared, side=side),
+        features.image_features(prepared, dense.dense_pixels(prepared)).percent_density, film.is_normal(), fitted is not None, crops.whole_tiles(prepared, side=side),
         header.rows,
     ))  # fmt: skip
     for index, lesion in enumerate(lesions):

@@ -66,7 +66,7 @@ class Report:
     ablation: list[Figure]
     subgroups: list[Figure]
     small_cnn: list[Figure]
-    points: dict[str, dict[str, float]]
+    points: dict[str, dict[str, Any]]
 
 
 def report(outcome: Outcome, small_cnn: list[Figure], *, replicates: int) -> Report:

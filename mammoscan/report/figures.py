@@ -1,4 +1,4 @@
-"""The pictures of an image: original, thresholded regions, outlines, classification, Grad-CAM. Pure.
+"""The pictures of an image: original, thresholded dense tissue, outlines, classification, Grad-CAM. Pure.
 
 All are uint8 RGB in the source's orientation and are drawn from source coordinates: a source point
 (x, y) lies at (x, y) * preview scale * side / longer preview side, corner convention.
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     Colour = tuple[int, int, int]
     Box = tuple[float, float, float, float]
 
-TITLES = ("original", "thresholded regions", "segmented outlines", "classification with score")
+TITLES = ("original", "thresholded dense tissue", "segmented outlines", "classification with score")
 HEAT_TITLE = "Grad-CAM"
-ABOVE, BELOW, SEEDS = (255, 80, 60), (90, 180, 255), (255, 210, 0)  # RGB
+ABOVE, BELOW, DENSE = (255, 80, 60), (90, 180, 255), (255, 210, 0)  # RGB
 HEAT_SHOWN = 0.5  # opacity of the hottest place
 SIDE = 900  # longer side of a picture, pixels
 _SUBPIXEL = 4  # OpenCV's drawing takes coordinates with this many binary digits
 
 
 def four_pictures(prediction: Prediction, *, side: int = SIDE) -> tuple[Picture, Picture, Picture, Picture]:
-    """Original, thresholded regions, outlines with numbers, boxes with scores: uint8 RGB (h, w, 3).
+    """Original, dense tissue that is counted, outlines with numbers, boxes with scores: uint8 RGB (h, w, 3).
 
     The longer side is ``side`` pixels. Red: at or above the operating point; blue: below.
     """
@@ -137,12 +137,13 @@ def _base(prediction: Prediction, side: int) -> tuple[Picture, float]:
 
 def _thresholded(prediction: Prediction, original: Picture) -> Picture:
     h, w = original.shape[:2]
-    seeds = cv2.resize(prediction.preview.seeds.astype(np.uint8), (w, h), interpolation=cv2.INTER_NEAREST)
+    """The pixels that percent density counts, tinted and outlined."""
+    dense = cv2.resize(prediction.preview.dense.astype(np.uint8), (w, h), interpolation=cv2.INTER_NEAREST)
     picture = np.array(original)
-    tint = picture[seeds > 0].astype(np.float32)
-    picture[seeds > 0] = (0.7 * tint + 0.3 * np.array(SEEDS)).astype(np.uint8)
-    edges, _ = cv2.findContours(seeds, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, edges, -1, SEEDS, 1, cv2.LINE_8)
+    tint = picture[dense > 0].astype(np.float32)
+    picture[dense > 0] = (0.7 * tint + 0.3 * np.array(DENSE)).astype(np.uint8)
+    edges, _ = cv2.findContours(dense, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, edges, -1, DENSE, 1, cv2.LINE_8)
     return picture
 
 

@@ -38,7 +38,7 @@ from mammoscan.report.pdf_parts import (
     one_line,
     table,
 )
-from mammoscan.report.pdf_words import DENSITY_SOURCES, SEXES, SIDES, density, person, view_name
+from mammoscan.report.pdf_words import DENSITY_SOURCES, SEXES, SIDES, cost, density, person, view_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -270,8 +270,8 @@ def _operating_point(context: ReportContext) -> str:
     else:
         origin = "was chosen by whoever ran the analysis" if name.startswith("threshold ") else "comes with the model"
     return (
-        f"The operating point {context.breast_threshold:.3f} ({marked_up(name)}) {origin}; how it does on other "
-        "archives must be measured there. The score is no probability of cancer for this patient, and a score below "
+        f"The operating point {context.breast_threshold:.3f} ({marked_up(name)}) {origin}. What it costs: "
+        f"{marked_up(cost(context.cost))}. How it does on other archives must be measured there. The score is no probability of cancer for this patient, and a score below "
         "the operating point excludes nothing."
     )
 

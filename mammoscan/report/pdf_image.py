@@ -39,7 +39,7 @@ def page(p: Prediction, context: ReportContext) -> list[Flowable]:
         f"<b>Maker</b> {marked_up(maker)} &nbsp; <b>Size</b> {h.columns} x {h.rows} px &nbsp; "
         f"<b>Pixel spacing</b> {_spacing(h.spacing)} &nbsp; <b>Intent</b> {marked_up(intent)}",
         f"<b>Density</b> {marked_up(density(p))} &nbsp; <b>Dense tissue</b> "
-        f"{p.image_features.percent_density:.0f} % (estimated from the pixels) &nbsp; "
+        f"{p.image_features.percent_density:.0f} % of the breast by area (estimated from the pixels, picture 2) &nbsp; "
         f"<b>Breast area</b> {f'{area / 100:.1f} cm²' if area is not None else 'unknown'} &nbsp; "
         f"<b>Flags</b> {', '.join(f.value for f in p.flags) or 'none'}",
     )
@@ -112,7 +112,7 @@ def _legend(p: Prediction) -> list[Flowable]:
     rows = [
         swatch(figures.ABOVE, "finding at or above the operating point"),
         swatch(figures.BELOW, "finding below the operating point"),
-        swatch(figures.SEEDS, "thresholded region, from which the outlines grow"),
+        swatch(figures.DENSE, f"dense tissue by threshold: what the {p.image_features.percent_density:.0f} % count"),
     ]
     key = Table(rows, colWidths=[9 * mm, _CELL[0] - 9 * mm], hAlign="LEFT")
     key.setStyle(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mammoscan.domain import DensitySource, Laterality, Patient, Sex, View
 
 if TYPE_CHECKING:
-    from mammoscan.domain import Header, Prediction
+    from mammoscan.domain import Cost, Header, PointCost, Prediction
 
 SIDES = {
     Laterality.LEFT: "left",
@@ -54,3 +54,17 @@ def density(p: Prediction) -> str:
     if p.density.source is DensitySource.NONE:
         return "unknown"
     return f"{p.density.density.value} ({DENSITY_SOURCES[p.density.source]})"
+
+
+def cost(cost: PointCost) -> str:
+    """What an operating point costs: 'flags 10 of 100 healthy films, finds 44 of 100 films with cancer; ...'."""
+    said = f"{_flags(cost.image, 'films')}; {_flags(cost.breast, 'breasts')}"
+    return f"{said} (counted on {cost.counted_on})" if cost.counted_on else said
+
+
+def _flags(cost: Cost, unit: str) -> str:
+    def of_100(share: float | None) -> str:
+        return "an unknown number" if share is None else f"{100 * share:.0f}"
+
+    flagged = of_100(None if cost.specificity is None else 1 - cost.specificity)
+    return f"flags {flagged} of 100 healthy {unit}, finds {of_100(cost.sensitivity)} of 100 {unit} with cancer"

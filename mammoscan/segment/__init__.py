@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from mammoscan.domain import Segmented
@@ -41,11 +40,6 @@ def segment(prepared: Prepared, *, max_regions: int, trees: Trees | None = None)
     the saliency of the region before it. trees: the ranking, else the one that mammoscan ships.
     """
     field = search_field(prepared)
-    seeds = cv2.resize(
-        threshold.seed_mask(field).astype(np.uint8),
-        (prepared.geometry.width, prepared.geometry.height),
-        interpolation=cv2.INTER_NEAREST,
-    ).astype(bool)
     found: list[tuple[Proposal, float]] = []
     if field.breast.any():
         proposals = propose(field)
@@ -53,9 +47,7 @@ def segment(prepared: Prepared, *, max_regions: int, trees: Trees | None = None)
         saliency = (trees or ranking.frozen()).score(measure.measures(field, proposals, shared))
         masses = [(proposals[k], float(saliency[k])) for k in select(saliency, shared, most=max_regions)]
         found = in_turn(masses, spots.clusters(prepared, field))[:max_regions]
-    return Segmented(
-        prepared, tuple(outline.region(prepared, field.scale, p, value) for p, value in found), seeds & prepared.breast
-    )
+    return Segmented(prepared, tuple(outline.region(prepared, field.scale, p, value) for p, value in found))
 
 
 def propose(field: Field) -> list[Proposal]:

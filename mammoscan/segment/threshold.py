@@ -11,8 +11,6 @@ from scipy import ndimage
 from mammoscan.segment.proposal import Origin, Proposal
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from mammoscan.segment.field import Field
 
 # A seed is where the difference of Gaussians exceeds this share of the breast's contrast.
@@ -20,11 +18,6 @@ SEED_THRESHOLD = 0.012
 MOST_SEEDS = 90  # seeds that are grown, an image
 SMOOTHINGS_MM = (0.8, 2.5)  # standard deviations before the grey levels are cut
 LEVELS = 16  # grey levels, from the breast's 99.9th to its 20th percentile
-
-
-def seed_mask(field: Field) -> NDArray[np.bool_]:
-    """Where the threshold is exceeded at any scale, bool (h, w): the second picture of a report."""
-    return np.asarray(field.response.max(axis=0) > SEED_THRESHOLD)
 
 
 def seeds(field: Field) -> list[tuple[float, int, int, int]]:

@@ -40,7 +40,8 @@ class Spec:
 
     height, width: pixels; the picture always shows about 243 x 194 mm. depth_mm: chest wall to
     nipple. bits: of the values written, 8 to 16. marker: a lead marker with side and view.
-    patient: seed of what both breasts and all views of a patient share (the shape).
+    patient: seed of what both breasts and all views of a patient share (the shape). glandular: share of
+    the breast behind the skin that is glandular, 0 to 1; None: that of the density class.
     """
 
     laterality: Laterality
@@ -53,6 +54,7 @@ class Spec:
     bits: int = 12
     marker: bool = False
     patient: int = 0
+    glandular: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,12 @@ class PlacedLesion:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What was drawn. Masks are bool (height, width)."""
+    """What was drawn. Masks are bool (height, width); dense: where gland outweighs fat."""
 
     lesions: tuple[PlacedLesion, ...]
     breast: NDArray[np.bool_]
     pectoral: NDArray[np.bool_]
+    dense: NDArray[np.bool_]
     mm: float  # side of a pixel
 
 
@@ -110,7 +113,7 @@ def render(spec: Spec, seed: int) -> tuple[NDArray[np.uint16], Truth]:
 
     muscle = _muscle(spec.view, x, y, shape_rng, rng, mm)
     inside = breast & (muscle < 0.5) & (below > 4.0)
-    gland = _parenchyma(spec, x, y, (nipple_x, nipple_y), depth, inside, below, rng)
+    gland, dense = _parenchyma(spec, x, y, (nipple_x, nipple_y), depth, inside, below, rng)
     strands = _ligaments(x, y, (nipple_x, nipple_y), rng)
     cloud = _sampled(_power_law(rng, 2.6), x, y, 150.0)
 
@@ -143,7 +146,7 @@ def render(spec: Spec, seed: int) -> tuple[NDArray[np.uint16], Truth]:
     grain = 0.6 * grain + cv2.GaussianBlur(grain, (0, 0), 0.9)
     picture = 0.025 + 0.95 * picture + grain * (0.004 + 0.011 * np.sqrt(np.clip(picture, 0, 1)))
     if spec.laterality is Laterality.RIGHT:
-        picture, breast, muscle = picture[:, ::-1], breast[:, ::-1], muscle[:, ::-1]
+        picture, breast, muscle, dense = picture[:, ::-1], breast[:, ::-1], muscle[:, ::-1], dense[:, ::-1]
         placed = [PlacedLesion(p.lesion, spec.width - p.x, p.y, p.radius) for p in placed]
     picture = np.ascontiguousarray(picture)
     if spec.marker:
@@ -151,7 +154,8 @@ def render(spec: Spec, seed: int) -> tuple[NDArray[np.uint16], Truth]:
     top = 2**spec.bits - 1
     pixels = np.clip(np.rint(picture * top), 0, top).astype(np.uint16)
     pectoral = np.ascontiguousarray(muscle > 0.5) & breast
-    return pixels, Truth(tuple(placed), np.ascontiguousarray(breast), pectoral, mm)
+    breast, dense = np.ascontiguousarray(breast), np.ascontiguousarray(dense)
+    return pixels, Truth(tuple(placed), breast, pectoral, dense, mm)
 
 
 def breast_soft(breast: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -236,8 +240,8 @@ def _sampled(
 def _parenchyma(
     spec: Spec, x: NDArray[np.float32], y: NDArray[np.float32], nipple: tuple[float, float], depth: float,
     inside: NDArray[np.bool_], below: NDArray[np.float32], rng: np.random.Generator,
-) -> NDArray[np.float32]:  # fmt: skip
-    """Glandular share, 0 to 1: a fan behind the nipple, broken up by fat at several scales."""
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:  # fmt: skip
+    """Glandular share, 0 to 1, and where it outweighs fat: a fan behind the nipple, broken up by fat at several scales."""
     coarse = _sampled(_power_law(rng, 3.2), x, y, 170.0)
     fine = _sampled(_power_law(rng, 2.2), x, y, 60.0)
     behind = (nipple[0] - x) / depth  # 0 at the nipple, 1 at the chest wall
@@ -245,9 +249,10 @@ def _parenchyma(
     lean = 0.25 * behind if spec.view is View.MLO else 0.0  # in the oblique the gland rises towards the armpit
     fan = -(((behind - 0.42) / 0.42) ** 2) - ((across + lean) / (0.34 + 0.3 * behind.clip(0, 1))) ** 2
     potential = 0.9 * fan + 0.55 * coarse + 0.28 * fine + 0.5 * np.clip((below - 6.0) / 20.0, -0.5, 0.6)
-    level = float(np.quantile(potential[inside][::7], 1.0 - GLANDULAR[spec.density]))
+    share = GLANDULAR[spec.density] if spec.glandular is None else spec.glandular
+    level = float(np.quantile(potential[inside][::7], 1.0 - share))
     soft = 1.0 / (1.0 + np.exp(np.clip(-(potential - level) / 0.24, -40, 40)))
-    return np.asarray(soft * np.clip(0.78 + 0.16 * fine, 0.3, 1.2), np.float32)
+    return np.asarray(soft * np.clip(0.78 + 0.16 * fine, 0.3, 1.2), np.float32), (potential > level) & inside
 
 
 def _ligaments(

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mammoscan.config import AnalysisConfig
 from mammoscan.domain import Density, DensityReading, DensitySource, Laterality
 from mammoscan.errors import LabelError, ModelError
-from mammoscan.model import bundle, split
+from mammoscan.model import bundle, evaluate, split
 from mammoscan.model.classify import Classifier, RegionOutputs, image_scores
 from mammoscan.model.datasets import folders
 from mammoscan.model.explain import grad_cam
 from mammoscan.model.terms import CLASSES, CLINICAL, clinical_inputs, softmax
+from mammoscan.report import pdf_words
 from tests.report import results
 
 
@@ -40,6 +42,50 @@ def test_the_bundled_model_is_described_without_tensorflow():
         "assert b.identity.licence and b.identity.limits\nassert 'tensorflow' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_default_operating_point_is_the_one_that_passes_nine_of_ten_healthy_and_the_other_can_be_chosen():
+    points = bundle.load(None).thresholds
+    assert AnalysisConfig().operating_point == "specificity-0.90"
+    assert points["specificity-0.90"] > points["sensitivity-0.90"]
+
+
+def test_what_an_operating_point_costs_is_said_from_the_description(copied):
+    facts = json.loads((copied / "model.json").read_text())
+    for point in facts["operating_points"].values():
+        point["cost"] = {
+            "counted_on": "a film set",
+            "image": {"sensitivity": 0.437, "specificity": 0.9, "cancers": 16, "healthy": 10},
+            "breast": {"sensitivity": 0.5},
+        }
+    (copied / "model.json").write_text(json.dumps(facts))
+    assert pdf_words.cost(bundle.load(copied).costs["specificity-0.90"]) == (
+        "flags 10 of 100 healthy films, finds 44 of 100 films with cancer; "
+        "flags an unknown number of 100 healthy breasts, finds 50 of 100 breasts with cancer (counted on a film set)"
+    )
+
+
+def test_a_model_that_does_not_say_what_its_operating_points_cost_has_them_unknown(copied):
+    facts = json.loads((copied / "model.json").read_text())
+    for point in facts["operating_points"].values():
+        point.pop("cost", None)
+    (copied / "model.json").write_text(json.dumps(facts))
+    said = pdf_words.cost(bundle.load(copied).costs["specificity-0.90"])
+    assert said.count("an unknown number of 100") == 4
+
+
+def test_the_bundled_model_says_what_both_its_operating_points_cost():
+    for cost in bundle.load(None).costs.values():
+        for level in (cost.image, cost.breast):
+            assert level.sensitivity is not None
+            assert level.specificity is not None
+            assert min(level.cancers, level.healthy) > 0
+        assert cost.counted_on
+
+
+def test_costs_are_shares_at_or_above_and_below_the_threshold():
+    found = evaluate.cost(np.array([0.2, 0.5, 0.9]), np.array([0.1, 0.5]), 0.5)
+    assert found == {"sensitivity": pytest.approx(2 / 3), "specificity": 0.5, "cancers": 3, "healthy": 2}
 
 
 def test_truncated_weights_are_refused_and_named(copied):

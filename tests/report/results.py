@@ -114,8 +114,8 @@ def finding(h: Header, n: int, score: float, *, x=300.0, y=400.0, kind=RegionKin
 def prediction(h: Header, findings=()) -> Prediction:
     worst = max((f.scores.malignancy for f in findings), default=0.0)
     grey = np.tile(np.linspace(0, 200, 450, dtype=np.uint8), (600, 1))
-    seeds = np.zeros((600, 450), bool)
-    seeds[180:220, 130:170] = True
+    dense = np.zeros((600, 450), bool)
+    dense[180:220, 130:170] = True
     return Prediction(
         header=h,
         geometry=Geometry(h.columns, h.rows, False, 0, 0, 0.5, 0.5, 450, 600, 0.2, h.spacing is not None),
@@ -124,7 +124,7 @@ def prediction(h: Header, findings=()) -> Prediction:
         scores=Scores(1 - worst, 0.0, worst, worst),
         findings=tuple(findings),
         candidates=20,
-        preview=Preview(grey, seeds, 0.5),
+        preview=Preview(grey, dense, 0.5),
         flags=h.flags,
         seconds=(("pixels", 0.1),),
     )

@@ -1,6 +1,7 @@
 """Tables are safe and stable; the PDF says whose it is on every page."""
 
 import csv
+import dataclasses
 import io
 import re
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mammoscan.domain import Cost, PointCost
 from mammoscan.report import figures, pdf, tables
 from tests.report import results
 
@@ -69,6 +71,24 @@ def test_every_page_says_whose_it_is_and_what_it_is_not(tmp_path, name):
         assert "ACC1" in page
         assert "second reading" in page
         assert f"page {number} of {len(pages)}" in page
+
+
+@PDFTOTEXT
+def test_the_report_says_what_its_operating_point_costs_or_that_it_is_unknown(tmp_path):
+    study = results.outcomes()[next(iter(results.outcomes()))]
+    cost = PointCost(Cost(0.4, 0.9, 50, 40), Cost(None, 0.95, 0, 20), "two sets")
+    for context, words in (
+        (
+            dataclasses.replace(results.CONTEXT, cost=cost),
+            "flags 10 of 100 healthy films, finds 40 of 100 films with cancer; flags 5 of 100 healthy breasts, finds an "
+            "unknown number of 100 breasts with cancer (counted on two sets)",
+        ),
+        (results.CONTEXT, "flags an unknown number of 100 healthy films, finds an unknown number of 100 films with cancer"),
+    ):
+        path = tmp_path / "report.pdf"
+        path.write_bytes(pdf.render(study, context))
+        text = subprocess.run(["pdftotext", str(path), "-"], capture_output=True, check=True).stdout.decode()
+        assert words in " ".join(text.split())
 
 
 @PDFTOTEXT

@@ -1,0 +1,108 @@
+"""Percent density by area: against phantoms of known share, and the pictures that show what was counted."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+
+from mammoscan import analyse, dense, features, preprocess
+from mammoscan.domain import Density, Image, Laterality, View
+from mammoscan.model.datasets import images
+from mammoscan.report import figures
+from mammoscan.synthetic import phantom
+from tests.report import results
+
+
+def drawn(tmp_path, *, share=None, density=Density.B, view=View.CC, side=Laterality.LEFT, height=450, noise=0.0,
+          depth=95.0, seed=1, spacing=True):  # fmt: skip
+    """A prepared phantom, its image, and its true percent density."""
+    spec = phantom.Spec(
+        side, view, density, height=height, width=round(0.8 * height), depth_mm=depth, patient=seed, glandular=share
+    )
+    stored, truth = phantom.render(spec, seed)
+    pixels = stored.astype(np.float32) / 4095
+    if noise:
+        grain = np.random.default_rng(seed).normal(0, noise, pixels.shape)
+        pixels = np.clip(pixels + grain, 0, 1).astype(np.float32)
+    header = images.plain_header(
+        tmp_path / "phantom.png", name="phantom", patient="phantom", laterality=side, view=view,
+        rows=pixels.shape[0], columns=pixels.shape[1], mm=truth.mm if spacing else None,
+    )  # fmt: skip
+    image = Image(header, pixels, np.zeros(pixels.shape, bool))
+    true = 100 * truth.dense.sum() / (truth.breast & ~truth.pectoral).sum()
+    return image, preprocess.prepare(image), float(true)
+
+
+def percent(prepared):
+    return features.image_features(prepared, dense.dense_pixels(prepared)).percent_density
+
+
+@pytest.mark.parametrize("view", [View.CC, View.MLO])
+@pytest.mark.parametrize("density", [Density.A, Density.B, Density.C, Density.D])
+def test_a_phantoms_share_is_found_within_5_points(tmp_path, density, view):
+    for seed in (1, 2, 3):
+        _, prepared, true = drawn(tmp_path, density=density, view=view, seed=seed)
+        assert percent(prepared) == pytest.approx(true, abs=5.0)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.12, 0.3, 0.55, 0.8])
+def test_shares_between_the_classes_are_found_as_well(tmp_path, share):
+    _, prepared, true = drawn(tmp_path, share=share, seed=5)
+    assert percent(prepared) == pytest.approx(true, abs=5.0)
+
+
+@pytest.mark.parametrize(
+    "other", [{"height": 900}, {"depth": 70.0}, {"depth": 120.0}, {"noise": 0.01}, {"noise": 0.02}, {"spacing": False}]
+)
+def test_neither_size_nor_noise_nor_an_unknown_spacing_changes_it_by_more(tmp_path, other):
+    _, prepared, true = drawn(tmp_path, density=Density.C, seed=7, **other)
+    assert percent(prepared) == pytest.approx(true, abs=5.0)
+
+
+def test_a_denser_phantom_never_counts_less(tmp_path):
+    found = [percent(drawn(tmp_path, share=share, seed=3)[1]) for share in (0.05, 0.15, 0.3, 0.45, 0.6, 0.75)]
+    assert found == sorted(found)
+
+
+def test_the_mirrored_breast_has_the_same_share(tmp_path):
+    image, prepared, _ = drawn(tmp_path, density=Density.C, view=View.MLO)
+    mirrored = Image(image.header, np.ascontiguousarray(image.pixels[:, ::-1]), image.padding)
+    assert percent(preprocess.prepare(mirrored)) == pytest.approx(percent(prepared), abs=0.5)
+
+
+def test_neither_skin_nor_muscle_nor_air_is_counted(tmp_path):
+    _, prepared, _ = drawn(tmp_path, density=Density.D, view=View.MLO)
+    counted = dense.dense_pixels(prepared)
+    depth = dense.below_skin(prepared.breast | prepared.pectoral) * prepared.geometry.mm
+    assert counted.any()
+    assert not (counted & prepared.pectoral).any()
+    assert not (counted & ~prepared.breast).any()
+    assert depth[counted].min() > dense.SKIN_MM - 2 * dense.GRID_MM
+
+
+def test_a_breast_too_small_to_judge_has_nothing_dense_and_does_not_fail(tmp_path):
+    tiny = np.zeros((120, 120), bool)
+    tiny[50:60, 0:10] = True
+    assert dense.measure(np.full((120, 120), 0.5, np.float32), tiny, np.zeros_like(tiny), mm=1.0) is None
+
+
+@pytest.mark.parametrize("side", [Laterality.LEFT, Laterality.RIGHT])
+def test_the_thresholded_picture_shows_the_pixels_that_are_counted(tmp_path, side):
+    image, prepared, _ = drawn(tmp_path, density=Density.C, view=View.MLO, side=side, height=900)
+    counted = dense.dense_pixels(prepared)
+    picture = analyse.preview(image, prepared.geometry, counted)
+    breast = analyse.preview(image, prepared.geometry, prepared.breast).dense
+    shown = 100 * picture.dense.sum() / breast.sum()
+    assert shown == pytest.approx(features.image_features(prepared, counted).percent_density, abs=0.5)
+    # What is tinted in the report's second picture is the preview's mask and nothing else.
+    prediction = results.prediction(image.header, ())
+    prediction = dataclasses.replace(prediction, preview=picture)
+    original, tinted, *_ = figures.four_pictures(prediction, side=max(picture.pixels.shape))
+    changed = (original != tinted).any(axis=2)
+    mask = picture.dense.astype(np.uint8)
+    assert not (changed & ~picture.dense).any()
+    inside = cv2.erode(mask, np.ones((3, 3), np.uint8)) > 0
+    assert changed[inside].mean() > 0.99
