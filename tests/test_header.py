@@ -13,7 +13,7 @@ from pydicom.sequence import Sequence
 from pydicom.sr._snomed_dict import mapping
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from mammoscan import codes, dicomfile, header
+from mammoscan import codes, dicomfile, header, rules
 from mammoscan.config import SWITCHABLE, AnalysisConfig
 from mammoscan.domain import (
     AgeSource,
@@ -388,8 +388,9 @@ def test_more_than_one_frame_and_specimens_are_skipped(tmp_path):
 
 
 def test_every_switch_of_the_configuration_belongs_to_a_rule():
-    assert set(header.SWITCHES.values()) == set(SWITCHABLE)
-    assert {r.reason for r in header.RULES if r.switch} == set(header.SWITCHES)
+    assert tuple(rule.switch for rule in rules.SWITCHABLE) == SWITCHABLE
+    assert set(INCLUDE) == {rule.switch for rule in rules.SWITCHABLE if rule.analysed}
+    assert {Flag(rule.code).value for rule in rules.SWITCHABLE} == {rule.code for rule in rules.SWITCHABLE}
 
 
 def test_a_spacing_that_repeats_the_detector_is_not_taken_for_calibrated(tmp_path):
@@ -442,6 +443,6 @@ def test_codes_are_those_of_the_standard():
 
 
 def test_every_rule_has_its_own_row():
-    reasons = [rule.reason for rule in header.RULES]
-    assert len(reasons) == len(set(reasons))
-    assert set(header.SWITCHES) <= set(reasons)
+    reasons = [Reason(rule.reason) for rule in rules.RULES]
+    assert len(reasons) == len(set(reasons)) == len({rule.code for rule in rules.RULES})
+    assert len(set(rules.SWITCHES)) == len(rules.SWITCHES)
