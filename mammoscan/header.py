@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydicom.uid import UID
@@ -108,7 +108,7 @@ def read_header(
             result = classify(ds, file)
         status = file.path.stat()
     except InputError as error:
-        if error.reason is Reason.NOT_DICOM:
+        if error.reason in {Reason.NOT_DICOM, Reason.ARCHIVE}:
             return Skipped(file, Stage.HEADER, error.reason, error.detail)
         return Failed(file, Stage.HEADER, error.reason, error.detail)
     except OSError as error:
@@ -481,7 +481,6 @@ def _unread_dates(ds: Dataset) -> bool:
         text(ds, keyword) and not read(ds, keyword)
         for keyword, read in (("StudyDate", date_text), ("StudyTime", time_text), ("PatientBirthDate", date_text))
     )
-
 
 
 def _pair(ds: Dataset, keyword: str) -> tuple[float, float] | None:

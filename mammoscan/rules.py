@@ -131,9 +131,7 @@ IMPLANT = Rule(
     switch="implant",
     analysed=True,
 )
-PARTIAL_VIEW = Rule(
-    "partial-view", "partial view of the breast", "PartialView YES", switch="partial", analysed=True
-)
+PARTIAL_VIEW = Rule("partial-view", "partial view of the breast", "PartialView YES", switch="partial", analysed=True)
 SECONDARY_CAPTURE = Rule(
     "secondary-capture",
     "a secondary capture with Modality MG",

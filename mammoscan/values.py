@@ -117,14 +117,19 @@ def _decoded(raw: bytes, ds: Dataset, vr: str) -> tuple[str, bool]:
     if raw.isascii() and _ESCAPE not in raw:
         return raw.decode("ascii"), True
     declared = texts(ds, "SpecificCharacterSet")
+    return decoded(raw, declared, vr), any(declared) or _ESCAPE in raw
+
+
+def decoded(raw: bytes, declared: list[str], vr: str) -> str:
+    """Bytes as text. declared: values of SpecificCharacterSet; without any, UTF-8 or else ISO 8859-1 is read."""
     if not any(declared) and _ESCAPE not in raw:
         try:
-            return raw.decode("utf-8"), False
+            return raw.decode("utf-8")
         except UnicodeDecodeError:
-            return raw.decode("iso8859"), False
+            return raw.decode("iso8859")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what cannot be read shows in the text
-        return decode_bytes(raw, convert_encodings(declared), _NAME_DELIMITERS if vr == "PN" else set()), True
+        return decode_bytes(raw, convert_encodings(declared), _NAME_DELIMITERS if vr == "PN" else set())
 
 
 def held(written: str, vr: str) -> str:
