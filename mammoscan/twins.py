@@ -15,6 +15,7 @@ import numpy as np
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.filereader import read_dataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.values import convert_SQ
 
@@ -26,6 +27,7 @@ from mammoscan.pool import Crashed, Task, WorkPool
 from mammoscan.values import decoded, texts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from pydicom import Dataset
@@ -39,8 +41,9 @@ _PIXEL_DATA = 0x7FE00010
 # How a data set is written, not what it says: length to end, character set, trailing padding. Group lengths too.
 _OF_THE_ENCODING = {0x00080001, 0x00080005, 0xFFFCFFFC}
 _TEXT = {"SH", "LO", "ST", "LT", "UC", "UT", "PN"}  # in the declared character set
-_SIZES = {"US": 2, "SS": 2, "OW": 2, "AT": 2, "UL": 4, "SL": 4, "FL": 4, "OF": 4, "OL": 4,
-          "FD": 8, "OD": 8, "OV": 8, "SV": 8, "UV": 8}  # fmt: skip
+_NUMBERS: dict[str, np.dtype[Any]] = {"US": np.dtype("u2"), "SS": np.dtype("i2"), "UL": np.dtype("u4"), "SL": np.dtype("i4"),
+            "FL": np.dtype("f4"), "FD": np.dtype("f8")}  # fmt: skip
+_WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}  # bytes
 _ITEM = b"\xfe\xff\x00\xe0"
 _MOST_PIXELS = AnalysisConfig().max_pixels
 
@@ -138,20 +141,29 @@ def _items(ds: Dataset, tag: int) -> Sequence | None:
 def _content(ds: Dataset, tag: int, charset: list[str]) -> bytes:
     """The value of an element as bytes that do not depend on the encoding."""
     element: Any = ds.get_item(tag)
-    if not isinstance(element, RawDataElement):
-        return repr(element.value if element is not None else None).encode()
-    if element.value is None and element.length:
-        raise InputError(Reason.BROKEN_HEADER, "an element too long to be compared")
-    raw = element.value or b""
-    vr = _vr(tag)
+    value, vr = element.value, _vr(tag)
     vr = element.VR if vr == "UN" and element.VR else vr
+    if value is None and isinstance(element, RawDataElement) and element.length:
+        raise InputError(Reason.BROKEN_HEADER, "an element too long to be compared")
+    if not isinstance(value, bytes):  # pydicom has looked at it already, or it is empty
+        several = value if isinstance(value, (list, MultiValue)) else [value]
+        return _joined(several, vr) if value is not None else b""
     if vr in _TEXT:
-        return decoded(raw, charset, vr).rstrip(" \0").encode("utf-8", "surrogatepass")
-    size = _SIZES.get(vr)
-    if size and not element.is_little_endian:
-        raw = np.frombuffer(raw, f"V{size}").view(f">u{size}").byteswap().tobytes()
-    # Values are padded to even lengths; zeros at the end of numbers of private elements may be written as text.
-    return raw if size and not tag >> 16 & 1 else raw.rstrip(b" \0")
+        return _joined([decoded(value, charset, vr)], vr)
+    little = element.is_little_endian if isinstance(element, RawDataElement) else True
+    if vr in _NUMBERS and not tag >> 16 & 1 and len(value) % _NUMBERS[vr].itemsize == 0:
+        return _joined(np.frombuffer(value, _NUMBERS[vr].newbyteorder("<" if little else ">")).tolist(), vr)
+    if vr in _WORDS and not little:
+        return bytes(np.frombuffer(value, f">u{_WORDS[vr]}").byteswap().tobytes())
+    # Values are padded to even lengths. What a private element holds is known where its VR is written only.
+    return bytes(value).rstrip(b" \0")
+
+
+def _joined(several: Iterable[Any], vr: str) -> bytes:
+    # Of 'US or SS' PixelRepresentation decides, which is compared on its own.
+    modulus = 1 << 8 * _NUMBERS[vr].itemsize if vr in {"US", "SS", "UL", "SL"} else 0
+    words = (str(int(v) % modulus) if modulus else str(v) for v in several)
+    return "\\".join(words).rstrip(" \0").encode("utf-8", "surrogatepass")
 
 
 def _vr(tag: int) -> str:
