@@ -98,11 +98,11 @@ def join(labels: Labels, results: Results) -> Joined:
     keys = _Keys(labels, index)
     segs: dict[Path, Mapping[str, tuple[Lesion, ...]]] = {}
     for label in labels.labels:
-        key, why = keys.find(label)
-        if key is None:
+        named, why = keys.find(label)
+        if named is None:
             problems.append(why)
             continue
-        found = index.get(key, [])
+        found = index.get(named, [])
         if not found:
             reason = results.failed.get(label.key[0], "") if len(label.key) == 1 else ""
             lost.append((label, f"not analysed: {reason}" if reason else why or "no such result"))
