@@ -58,13 +58,12 @@ _RLE = "1.2.840.10008.1.2.5"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A file whose header was read. stream: stands at the first element that was not; what a deflated file inflated
-    to, where it is one. whole: False where more was deflated than the bound let through.
+    """A file whose header was read. stream: stands at the first element that was not; it is what a deflated file
+    inflated to.
     """
 
     ds: Dataset
     stream: BinaryIO
-    whole: bool = True
 
 
 def read_header_dataset(file: SourceFile) -> Dataset:
@@ -83,12 +82,14 @@ def read_header_dataset(file: SourceFile) -> Dataset:
 
 
 def open_dataset(stream: BinaryIO, size: int, *, most_inflated: int | None = None) -> Opened:
-    """The header of an open file of ``size`` bytes, for those who read on. most_inflated: ``MOST_INFLATED`` if None.
+    """The header of an open file of ``size`` bytes, for those who read on.
+
+    most_inflated: bytes that all of a deflated file may become; None where only its header is wanted.
 
     Raises
     ------
     InputError, OSError
-        As ``read_header_dataset``.
+        As ``read_header_dataset``, and ``TOO_LARGE`` beyond ``most_inflated``.
     """
     head = stream.read(_HEAD)
     has_magic = head[128:132] == b"DICM"
@@ -97,10 +98,10 @@ def open_dataset(stream: BinaryIO, size: int, *, most_inflated: int | None = Non
         raise InputError(Reason.NOT_DICOM)
     meta, end = _file_meta(head, start)
     syntax = meta.get("TransferSyntaxUID", "")
-    rest, whole = stream, True
+    rest = stream
     if syntax in _DEFLATED:
         stream.seek(end)
-        ds, rest, whole = _deflated(stream, MOST_INFLATED if most_inflated is None else most_inflated)
+        ds, rest = _deflated(stream, most_inflated)
     elif (encoding := _encoding(syntax)) is not None:
         ds = _elements(stream, end, encoding, size, "ends within the header")
     else:
@@ -115,7 +116,7 @@ def open_dataset(stream: BinaryIO, size: int, *, most_inflated: int | None = Non
     for keyword in ("MediaStorageSOPClassUID", "TransferSyntaxUID"):
         if meta.get(keyword):
             setattr(ds.file_meta, keyword, meta[keyword])
-    return Opened(ds, rest, whole)
+    return Opened(ds, rest)
 
 
 def _plausible_start(head: bytes) -> bool:
@@ -238,17 +239,20 @@ def _stop(stream: BinaryIO, size: int, beyond: str) -> Callable[[int, str | None
     return stop
 
 
-def _deflated(stream: BinaryIO, most: int) -> tuple[Dataset, BinaryIO, bool]:
+def _deflated(stream: BinaryIO, most_of_all: int | None) -> tuple[Dataset, BinaryIO]:
     """A deflated header, inflated to a bound, so that a small file cannot fill the memory."""
+    most = MOST_INFLATED if most_of_all is None else most_of_all
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         content = inflater.decompress(stream.read(), most)
     except zlib.error as error:
         raise InputError(Reason.BROKEN_HEADER, "the deflated part is damaged") from error
     more = bool(inflater.unconsumed_tail)
+    if more and most_of_all is not None:
+        raise InputError(Reason.TOO_LARGE, f"inflates to more than {most} bytes")
     beyond = f"inflates to more than {most} bytes before the pixels" if more else "ends within the header"
     inflated = io.BytesIO(content)
-    return _elements(inflated, 0, (False, True), len(content), beyond), inflated, not more
+    return _elements(inflated, 0, (False, True), len(content), beyond), inflated
 
 
 def _guessed(stream: BinaryIO, head: bytes, size: int, *, force: bool) -> Dataset:

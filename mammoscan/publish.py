@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mammoscan import deidentify, display, findings, store
@@ -90,7 +90,9 @@ def _displays(result: StudyResult) -> dict[str, Display]:
         header = prediction.header
         if any(f.above_threshold for f in prediction.findings):
             try:
-                shown = display.read_display(header.file)
+                # Pseudonyms say nothing about the instance in the file.
+                source = replace(header, sop_instance_uid="") if result.deidentified else header
+                shown = display.read_display(source)
                 out[header.sop_instance_uid] = deidentify.display(shown) if result.deidentified else shown
             except (InputError, OSError):
                 # Gone since it was analysed: the next run sees that too and does the study again.

@@ -19,7 +19,7 @@ from mammoscan.audit.measure import LevelAudit, Threshold
 from mammoscan.audit.story import Audit, named
 from mammoscan.config import SWITCHABLE, AnalysisConfig
 from mammoscan.domain import Header, SourceFile
-from mammoscan.errors import InputError
+from mammoscan.errors import InputError, Reason
 
 log = logging.getLogger(__name__)
 MOST = 8
@@ -113,7 +113,10 @@ def _picture(audit: Audit, pair: Pair, threshold: Threshold | None) -> tuple[byt
     if not path.is_file():
         return None, "no picture: the image is not in the archive"
     try:
-        pixels = display_pixels(path)
+        pixels = display_pixels(path, pair.image.sop_instance_uid)
+    except InputError as error:
+        log.warning("no picture of %s: %s", pair.image.path, error.code)
+        return None, f"no picture: {error.reason.meaning}"
     except Exception as error:
         log.warning("no picture of %s: %s", pair.image.path, type(error).__name__)
         return None, f"no picture: the image cannot be shown ({type(error).__name__})"
@@ -121,17 +124,25 @@ def _picture(audit: Audit, pair: Pair, threshold: Threshold | None) -> tuple[byt
     return draw(pixels, pair, of_marks), ""
 
 
-def display_pixels(path: Path) -> NDArray[np.uint8]:
-    """An image in display sense, uint8, as the run decodes it."""
+def display_pixels(path: Path, sop_instance_uid: str = "") -> NDArray[np.uint8]:
+    """An image in display sense, uint8, as the run decodes it and turns it upright.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, or is no longer the instance that was analysed ('' where that is not known).
+    """
     # Imported here: the decoders load only where a picture is wanted.
-    from mammoscan import header, pixels
+    from mammoscan import header, pixels, polarity
 
     status = path.stat()
     file = SourceFile(path, path.name, status.st_size, status.st_mtime_ns)
     found = header.read_header(file, include=SWITCHABLE, settle_seconds=0.0, now=time.time())
     if not isinstance(found, Header):
         raise InputError(found.reason, path=path)
-    image = pixels.read_image(found, max_pixels=AnalysisConfig().max_pixels)
+    if sop_instance_uid and found.sop_instance_uid != sop_instance_uid:
+        raise InputError(Reason.CHANGED, "it holds another instance", path=path)
+    image = polarity.upright(pixels.read_image(found, max_pixels=AnalysisConfig().max_pixels))
     return np.asarray(np.clip(image.pixels * 255 + 0.5, 0, 255), dtype=np.uint8)
 
 
