@@ -26,7 +26,7 @@ from mammoscan.domain import Flag, Header, Image
 from mammoscan.errors import InputError, Reason
 from mammoscan.identity import unchanged
 from mammoscan.luts import words
-from mammoscan.polarity import background_is_bright, shrunk
+from mammoscan.polarity import border_is_air, shrunk
 from mammoscan.values import integer, text
 
 if TYPE_CHECKING:
@@ -400,14 +400,17 @@ def _raw_display(
     They say how values follow from the intensity of the rays, so PhotometricInterpretation adds nothing, but where
     the sign is missing: then low values are tissue if they are to be shown white; else the picture decides.
     """
-    sign = integer(ds, "PixelIntensityRelationshipSign")
+    stated = integer(ds, "PixelIntensityRelationshipSign")
     logarithmic = text(ds, "PixelIntensityRelationship").upper() == "LOG"
-    if sign not in {-1, 1} and ds.get("PhotometricInterpretation") == "MONOCHROME1":
+    if stated in {-1, 1}:
+        sign = stated
+    elif ds.get("PhotometricInterpretation") == "MONOCHROME1":
         sign = 1
-    if sign in {-1, 1}:
-        return _stretched(_attenuation(modality, sign, logarithmic=logarithmic), used, padded)
-    rays, tissue = (_stretched(_attenuation(modality, s, logarithmic=logarithmic), used, padded) for s in (1, -1))
-    return tissue if background_is_bright(shrunk(rays.astype(np.float32)[index])) else rays
+    else:
+        # Judged without the logarithm, which spreads what is next to nothing.
+        low_is_white = _stretched(-modality, used, padded).astype(np.float32)
+        sign = -1 if border_is_air(shrunk(low_is_white[index])) else 1
+    return _stretched(_attenuation(modality, sign, logarithmic=logarithmic), used, padded)
 
 
 def _attenuation(modality: NDArray[np.float64], sign: int, *, logarithmic: bool) -> NDArray[np.float64]:

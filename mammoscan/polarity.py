@@ -42,9 +42,17 @@ def background_is_bright(pixels: NDArray[np.float32], padding: NDArray[np.bool_]
 
     pixels: float32 (h, w), 0 to 1; small, as ``shrunk`` makes it. padding: bool (h, w), of which nothing is said.
 
-    Air is told by what it is: the brightest of an inverted picture and even, far from the rest. Dense tissue up
-    to every edge is neither: parts of it are brighter than its border, and it is structured. Nearly nothing
-    of an inverted picture is dark (a white frame round a film leaves dark air inside).
+    Nearly nothing of an inverted picture is dark (a white frame round a film leaves dark air inside).
+    """
+    inside = np.ones(pixels.shape, bool) if padding is None else ~padding
+    return border_is_air(pixels, padding) and float((pixels[inside] < 0.15).mean()) < 0.15
+
+
+def border_is_air(pixels: NDArray[np.float32], padding: NDArray[np.bool_] | None = None) -> bool:
+    """Whether a picture has white air at its edges: the brightest of it and even, far from the rest.
+
+    Dense tissue up to every edge is neither: parts of it are brighter than its border, and it is structured.
+    pixels, padding: as of ``background_is_bright``.
     """
     inside = np.ones(pixels.shape, bool) if padding is None else ~padding
     border = _ring(pixels.shape)
@@ -58,7 +66,7 @@ def background_is_bright(pixels: NDArray[np.float32], padding: NDArray[np.bool_]
     near, even = (float((np.abs(ring - level) < reach).mean()) for reach in (0.05, 0.02))
     is_even = is_declared or (near > 0.5 and even > 0.75 * near)
     is_brightest = float((shown > level + 0.05).mean()) < 0.01 and level - float(np.percentile(shown, 2)) > 0.15
-    return level > 0.7 and is_even and is_brightest and float((shown < 0.15).mean()) < 0.15
+    return level > 0.7 and is_even and is_brightest
 
 
 def _ring(shape: tuple[int, ...]) -> NDArray[np.bool_]:

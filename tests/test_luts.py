@@ -148,7 +148,5 @@ def test_a_rescale_with_a_comma_is_read_and_flagged():
 
 @pytest.mark.parametrize("slope", ["0", "one", "1,000"])
 def test_where_the_rescale_cannot_be_read_the_window_means_nothing(slope):
-    shown = display.display_of(
-        _read(RescaleIntercept="0", RescaleSlope=slope, WindowCenter="2048", WindowWidth="4096")
-    )
+    shown = display.display_of(_read(RescaleIntercept="0", RescaleSlope=slope, WindowCenter="2048", WindowWidth="4096"))
     assert (shown.linear, shown.window, shown.flags) == ((1.0, 0.0), None, (Flag.RESCALE_INVALID,))
