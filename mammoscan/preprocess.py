@@ -30,6 +30,8 @@ ASSUMED_HEIGHT_MM = 240.0
 MARGIN_MM = 3.0
 # A breast covers more than this share of its picture (a close view may fill it).
 SMALLEST_SHARE = 0.02
+AIR_LEFT = 0.08  # share of the pixels outside padding that are air, where padding lies beside the air
+NEARLY_BLACK = 0.04  # the darkest pixels beside padding that stands for black air are no brighter
 DARKEST = 0.1  # per cent of the pixels that count as the darkest
 # Where air's level may lie between the darkest and Otsu's; on film and digital air it is below 0.2.
 MUSCLE_SPLIT = 0.35
@@ -147,7 +149,7 @@ def breast_mask(
     base = float(np.median(background)) if background.size else dark
     noise = float(np.median(np.abs(background - base))) if background.size else 0.0
     threshold = max(base + 3.0 * noise, base + 0.15 * (level - base), 0.02)
-    foreground = (smooth > threshold) & inside
+    foreground = (smooth > threshold) & ~frame & ~_kept_out(padding, smooth[inside] > threshold)
     reach = max(1, round(3.0 / mm))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     # The border is replicated outwards, so that tissue at the picture's edge is not worn away.
@@ -199,7 +201,18 @@ def _with_dark_padding(pixels: NDArray[np.float32], padding: NDArray[np.bool_]) 
     """
     if not padding.any() or padding.all():
         return pixels
-    return np.where(padding, np.float32(np.percentile(pixels[~padding], DARKEST)), pixels)
+    darkest = float(np.percentile(pixels[~padding], DARKEST))
+    return np.where(padding, np.float32(darkest if darkest > NEARLY_BLACK else 0.0), pixels)
+
+
+def _kept_out(padding: NDArray[np.bool_], is_tissue: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Padding that is no tissue. is_tissue: of the pixels outside padding.
+
+    Where padding stands for the air, the skin line is blurred into it as into air.
+    """
+    if not padding.any() or float((~is_tissue).mean()) > AIR_LEFT:
+        return padding
+    return cv2.erode(padding.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
 
 
 def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
