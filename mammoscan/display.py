@@ -146,12 +146,10 @@ def _decimal(ds: Dataset, keyword: str) -> tuple[float | None, bool]:
     """A number, and whether something is written that is none of the standard."""
     written = text(ds, keyword)
     value, comma = _number(written)
-    return value, comma or (value is None and bool(written))
+    return value, bool(written) and (comma or value is None)
 
 
 def _number(written: str) -> tuple[float | None, bool]:
     """A decimal string (PS3.5 6.2 DS), and whether it was one only with its comma read as a point."""
-    value = as_number(written)
-    if value is None and _COMMA.fullmatch(written):
-        return float(written.replace(",", ".")), True
-    return value, False
+    comma = "," in written
+    return None if comma and not _COMMA.fullmatch(written) else as_number(written), comma

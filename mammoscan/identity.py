@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, BinaryIO
 
 from mammoscan.errors import InputError, Reason
-from mammoscan.values import text
+from mammoscan.values import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def unchanged(stream: BinaryIO, header: Header) -> Iterator[Callable[[Dataset], 
 
     def instance(ds: Dataset) -> None:
         planned = header.sop_instance_uid
-        if planned and text(ds, "SOPInstanceUID") != planned:
+        if planned and whole(ds, "SOPInstanceUID").text != planned:
             raise InputError(Reason.CHANGED, "it holds another instance")
 
     _compare(stream, header)

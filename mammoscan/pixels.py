@@ -277,7 +277,10 @@ def _by_plugins(found: Codestream, syntax: str, rows: int, columns: int, form: F
             array, _ = decoder.as_array(
                 encapsulate([found.content]), index=0, raw=True, decoding_plugin=plugin, **options
             )
-        except Exception as error:
+        except BaseException as error:
+            # A decoder written in Rust that trips over its input raises PanicException, which is no Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             errors.append(f"{plugin}: {type(error).__name__}")
             continue
         if array.shape == (rows, columns):

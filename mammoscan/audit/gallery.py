@@ -19,7 +19,7 @@ from mammoscan.audit.measure import LevelAudit, Threshold
 from mammoscan.audit.story import Audit, named
 from mammoscan.config import SWITCHABLE, AnalysisConfig
 from mammoscan.domain import Header, SourceFile
-from mammoscan.errors import InputError, Reason
+from mammoscan.errors import InputError
 
 log = logging.getLogger(__name__)
 MOST = 8
@@ -115,8 +115,9 @@ def _picture(audit: Audit, pair: Pair, threshold: Threshold | None) -> tuple[byt
     try:
         pixels = display_pixels(path, pair.image.sop_instance_uid)
     except InputError as error:
-        log.warning("no picture of %s: %s", pair.image.path, error.code)
-        return None, f"no picture: {error.reason.meaning}"
+        return None, f"no picture: {error.message}"
+    except _OtherImageError:
+        return None, "no picture: the file holds another image now than the one that has this score"
     except Exception as error:
         log.warning("no picture of %s: %s", pair.image.path, type(error).__name__)
         return None, f"no picture: the image cannot be shown ({type(error).__name__})"
@@ -124,14 +125,12 @@ def _picture(audit: Audit, pair: Pair, threshold: Threshold | None) -> tuple[byt
     return draw(pixels, pair, of_marks), ""
 
 
-def display_pixels(path: Path, sop_instance_uid: str = "") -> NDArray[np.uint8]:
-    """An image in display sense, uint8, as the run decodes it and turns it upright.
+class _OtherImageError(Exception):
+    """A file was replaced since the results were made."""
 
-    Raises
-    ------
-    InputError
-        When it cannot be read, or is no longer the instance that was analysed ('' where that is not known).
-    """
+
+def display_pixels(path: Path, sop_instance_uid: str = "") -> NDArray[np.uint8]:
+    """An image in display sense, uint8, as the run decodes it and turns it upright. sop_instance_uid: whose it must be, where known."""
     # Imported here: the decoders load only where a picture is wanted.
     from mammoscan import header, pixels, polarity
 
@@ -141,7 +140,7 @@ def display_pixels(path: Path, sop_instance_uid: str = "") -> NDArray[np.uint8]:
     if not isinstance(found, Header):
         raise InputError(found.reason, path=path)
     if sop_instance_uid and found.sop_instance_uid != sop_instance_uid:
-        raise InputError(Reason.CHANGED, "it holds another instance", path=path)
+        raise _OtherImageError
     image = polarity.upright(pixels.read_image(found, max_pixels=AnalysisConfig().max_pixels))
     return np.asarray(np.clip(image.pixels * 255 + 0.5, 0, 255), dtype=np.uint8)
 
