@@ -109,7 +109,7 @@ class Dimse:
                 yield Answer(item, Outcome.FAILED, "it cannot be encoded as the peer wants it")
                 continue
             except (RuntimeError, OSError) as error:
-                raise PeerError("the association was lost") from error
+                raise PeerError("the association was lost", remedy=_WHEN_LOST) from error
             if "Status" not in status:
                 raise PeerError("no answer in time, or the association was lost", remedy=_WHEN_LOST)
             yield _answer(item, int(status.Status))
@@ -133,7 +133,7 @@ class Dimse:
                 else:
                     return None
         except (RuntimeError, ValueError) as error:
-            raise PeerError("the association was lost") from error
+            raise PeerError("the association was lost", remedy=_WHEN_LOST) from error
         return None
 
     def commit(self, items: Sequence[Item]) -> dict[str, bool]:
@@ -166,7 +166,7 @@ class Dimse:
     @property
     def _peer(self) -> Association:
         if self._association is None or not self._association.is_established:
-            raise PeerError("the association was lost")
+            raise PeerError("the association was lost", remedy=_WHEN_LOST)
         return self._association
 
     def _accepts(self, sop_class: str) -> bool:

@@ -211,7 +211,8 @@ class StoreScp:
 class Scp:
     """A C-STORE peer made here, for answers that none outside gives on demand.
 
-    classes: what it accepts besides Verification. answers: status by SOP class; 0 where there is none.
+    classes: what it accepts besides Verification. answers: status by SOP class; 0 where there is none. aborts: SOP
+    classes of objects that end the association.
     """
 
     CAD, TID1500, PDF = (
@@ -220,8 +221,8 @@ class Scp:
         "1.2.840.10008.5.1.4.1.1.104.1",
     )
 
-    def __init__(self, *classes: str, answers: dict[str, int] | None = None, host: str = "127.0.0.1", port: int = 0):
-        self.classes, self.answers, self.host = classes, answers or {}, host
+    def __init__(self, *classes: str, answers: dict[str, int] | None = None, aborts=(), host="127.0.0.1", port=0):
+        self.classes, self.answers, self.aborts, self.host = classes, answers or {}, aborts, host
         self.port = port or free_port()
         self.stored: list[str] = []  # SOP classes
         self.offered: list[str] = []  # the same, with what was answered otherwise
@@ -233,6 +234,9 @@ class Scp:
     def _store(self, event):
         found = str(event.request.AffectedSOPClassUID)
         self.offered.append(found)
+        if found in self.aborts:
+            event.assoc.abort()
+            return 0xA700
         status = self.answers.get(found, 0)
         if not status:
             self.stored.append(found)
