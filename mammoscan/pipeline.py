@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Regions that are collected before the network is run, so that its batches mix images and studies.
-REGIONS_AT_ONCE = 64
 # Images in flight (submitted or waiting to be classified) for each worker: enough to keep the
 # workers busy while the network runs, few enough to bound the memory.
 IN_FLIGHT = 3
@@ -301,7 +299,7 @@ class _Run:
                         outcome = failed(image.header, Stage.PIXELS, Reason.DECODER_CRASH)
                     if isinstance(outcome, Analysed):
                         scorer.add(image, outcome)
-                        if scorer.pending_regions >= REGIONS_AT_ONCE:
+                        if scorer.full:
                             keep(scorer.flush())
                     else:
                         keep([(image, outcome)])
