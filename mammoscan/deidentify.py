@@ -24,7 +24,8 @@ from mammoscan.report import uids
 from mammoscan.values import as_date
 
 if TYPE_CHECKING:
-    from mammoscan.display import Display, Lut
+    from mammoscan.display import Display
+    from mammoscan.luts import Lut
 
 OLDEST = 90  # years: higher ages are so rare that they point to a person
 LEAST_DAYS, MOST_DAYS = 31, 3650  # that a patient's dates are moved earlier

@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Regions that are collected before the network is run, so that its batches mix images and studies.
-REGIONS_AT_ONCE = 64
 # Images in flight (submitted or waiting to be classified) for each worker: enough to keep the
 # workers busy while the network runs, few enough to bound the memory.
 IN_FLIGHT = 3
@@ -256,9 +254,7 @@ class _Run:
             return False
         if not all((self.config.out / name).is_file() for name in record.outputs):
             return False
-        if not self.config.retry_failed:
-            return True
-        return not any(self.ledger.image_status(i.written.sop_instance_uid, i.key) for i in study.images)
+        return not any(self._is_retried(image) for image in study.images)
 
     # ------------------------------------------------------------------ analyse, classify, report
 
@@ -301,7 +297,7 @@ class _Run:
                         outcome = failed(image.header, Stage.PIXELS, Reason.DECODER_CRASH)
                     if isinstance(outcome, Analysed):
                         scorer.add(image, outcome)
-                        if scorer.pending_regions >= REGIONS_AT_ONCE:
+                        if scorer.full:
                             keep(scorer.flush())
                     else:
                         keep([(image, outcome)])
@@ -311,7 +307,15 @@ class _Run:
 
     def _must_do(self, image: PlannedImage) -> bool:
         status = self.ledger.image_status(image.written.sop_instance_uid, image.key)
-        return status is None or (status and self.config.retry_failed)
+        return status is None or self._is_retried(image)
+
+    def _is_retried(self, image: PlannedImage) -> bool:
+        """Whether a kept result is a failure that is tried again: all where that is asked, else those of a moment."""
+        where = (image.written.sop_instance_uid, image.key)
+        if not self.ledger.image_status(*where):
+            return False
+        kept = None if self.config.retry_failed else self.ledger.image(*where)
+        return self.config.retry_failed or (isinstance(kept, Failed) and kept.reason.passing)
 
     def _image_tasks(
         self, studies: list[PlannedStudy], open_images: Mapping[str, set[str]]
