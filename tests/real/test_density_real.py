@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import random
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -32,7 +33,7 @@ TERMS = {"1": "a", "2": "b", "3": "c", "4": "d"}
 
 
 class Case(NamedTuple):
-    path: str
+    path: Path
     row: dict[str, str]
     density: str
     ratio: float | None  # width over height to be given back
@@ -57,18 +58,18 @@ def cases(name):
             seen.add(stem)
             path = next((folder / "images").glob(f"{stem.removesuffix('.jpg')}.*"))
             ratio = aspects.get(stem, RATIO if name == "rsna" else None)
-            by.setdefault(density, []).append(Case(str(path), row, density, ratio))
+            by.setdefault(density, []).append(Case(path, row, density, ratio))
     chooser = random.Random(2)
     return [case for _, found in sorted(by.items()) for case in chooser.sample(found, min(MOST, len(found)))]
 
 
 def percent(case, mm):
-    stored = cv2.imread(case.path, cv2.IMREAD_GRAYSCALE)
+    stored = cv2.imread(str(case.path), cv2.IMREAD_GRAYSCALE)
     if case.ratio is not None:
         size = (round(case.ratio * stored.shape[0]), stored.shape[0])
         stored = cv2.resize(stored, size, interpolation=cv2.INTER_AREA)
     header = images.plain_header(
-        case.path, name=case.path, patient=case.row["patient"], laterality=Laterality(case.row["laterality"]),
+        case.path, name=case.path.stem, patient=case.row["patient"], laterality=Laterality(case.row["laterality"]),
         view={"CC": View.CC, "MLO": View.MLO}.get(case.row["view"].upper(), View.UNKNOWN),
         rows=stored.shape[0], columns=stored.shape[1], mm=mm,
     )  # fmt: skip

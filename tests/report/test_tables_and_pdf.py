@@ -83,7 +83,10 @@ def test_the_report_says_what_its_operating_point_costs_or_that_it_is_unknown(tm
             "flags 10 of 100 healthy films, finds 40 of 100 films with cancer; flags 5 of 100 healthy breasts, finds an "
             "unknown number of 100 breasts with cancer (counted on two sets)",
         ),
-        (results.CONTEXT, "flags an unknown number of 100 healthy films, finds an unknown number of 100 films with cancer"),
+        (
+            results.CONTEXT,
+            "flags an unknown number of 100 healthy films, finds an unknown number of 100 films with cancer",
+        ),
     ):
         path = tmp_path / "report.pdf"
         path.write_bytes(pdf.render(study, context))
