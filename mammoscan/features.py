@@ -21,7 +21,7 @@ SURROUND_MM = 5.0  # width of the ring that a region is compared with
 # Percent density at which the estimated class changes from a to b, b to c, c to d. Chosen for the
 # highest quadratic kappa on CBIS-DDSM and RSNA images of patients with an odd number; on the others kappa
 # with the readings was 0.63 and 0.67: an estimate of a coarse kind, not a reading.
-DENSITY_CUTS = (10.0, 34.0, 60.0)
+DENSITY_CUTS = (10.0, 40.0, 60.0)
 STRUCTURE_SCALES_MM = (1.0, 8.0)  # standard deviations of the two Gaussians
 STRUCTURE_CONTRAST = 0.02  # of the full grey scale
 

@@ -58,7 +58,7 @@ def test_phantoms_shares_are_found_within_5_points_in_the_mean(tmp_path, density
     assert found.max() <= 12.0
 
 
-@pytest.mark.xfail(strict=True, reason="of 64 such phantoms 10 were off by more than 5 points, the worst by 10.8")
+@pytest.mark.xfail(strict=True, reason="of 64 such phantoms 11 were off by more than 5 points, the worst by 11.7")
 def test_every_phantoms_share_is_found_within_5_points(tmp_path):
     for density in CLASSES:
         for view in (View.CC, View.MLO):

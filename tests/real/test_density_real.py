@@ -2,7 +2,7 @@
 
 By area, published: means of 4, 19, 40, 62 % for a, b, c, d in 403 women; medians of 6, 15, 51, 78 % in 200.
 The function that tells dense tissue from fat was fitted on patients with an odd number; these here have an
-even one.
+even one. Which of several fits was taken, and its level, was decided with these in sight.
 """
 
 from __future__ import annotations
