@@ -44,13 +44,13 @@ def send_command(
 
     Exit status: 0 everything is sent, 1 something is not sent yet, 2 usage, 4 a run holds the folder.
     """
-    from mammoscan import store
-    from mammoscan.console import Console, set_up_logging
+    from mammoscan import logs, store
+    from mammoscan.console import Console
     from mammoscan.errors import ExitCode, UsageError
     from mammoscan.ledger import NAME, Ledger
     from mammoscan.send.deliver import deliver
 
-    set_up_logging(log_file)
+    logs.set_up(log_file)
     config = sending(destinations)
     if not (results / NAME).is_file():
         raise UsageError("not a folder of results", path=results, remedy="give the --out folder of `mammoscan run`")
