@@ -6,6 +6,7 @@ import io
 import re
 import struct
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import pydicom
@@ -55,6 +56,17 @@ _ENCAPSULATED = "1.2.840.10008.1.2.4."  # and RLE: explicit VR, little endian (P
 _RLE = "1.2.840.10008.1.2.5"
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file whose header was read. stream: stands at the first element that was not; what a deflated file inflated
+    to, where it is one. whole: False where more was deflated than the bound let through.
+    """
+
+    ds: Dataset
+    stream: BinaryIO
+    whole: bool = True
+
+
 def read_header_dataset(file: SourceFile) -> Dataset:
     """Everything before the pixels; a structured report, which has none, whole.
 
@@ -67,21 +79,33 @@ def read_header_dataset(file: SourceFile) -> Dataset:
         When the file cannot be read.
     """
     with file.path.open("rb") as stream:
-        head = stream.read(_HEAD)
-        has_magic = head[128:132] == b"DICM"
-        start = 132 if has_magic else 0
-        if not has_magic and not _plausible_start(head):
-            raise InputError(Reason.NOT_DICOM)
-        meta, end = _file_meta(head, start)
-        syntax = meta.get("TransferSyntaxUID", "")
-        if syntax in _DEFLATED:
-            stream.seek(end)
-            ds = _deflated(stream)
-        elif (encoding := _encoding(syntax)) is not None:
-            ds = _elements(stream, end, encoding, file.size, "ends within the header")
-        else:
-            ds = _guessed(stream, head, file.size, force=not has_magic)
-            meta = {**{e.keyword: str(e.value) for e in getattr(ds, "file_meta", ())}, **meta}
+        return open_dataset(stream, file.size).ds
+
+
+def open_dataset(stream: BinaryIO, size: int, *, most_inflated: int | None = None) -> Opened:
+    """The header of an open file of ``size`` bytes, for those who read on. most_inflated: ``MOST_INFLATED`` if None.
+
+    Raises
+    ------
+    InputError, OSError
+        As ``read_header_dataset``.
+    """
+    head = stream.read(_HEAD)
+    has_magic = head[128:132] == b"DICM"
+    start = 132 if has_magic else 0
+    if not has_magic and not _plausible_start(head):
+        raise InputError(Reason.NOT_DICOM)
+    meta, end = _file_meta(head, start)
+    syntax = meta.get("TransferSyntaxUID", "")
+    rest, whole = stream, True
+    if syntax in _DEFLATED:
+        stream.seek(end)
+        ds, rest, whole = _deflated(stream, MOST_INFLATED if most_inflated is None else most_inflated)
+    elif (encoding := _encoding(syntax)) is not None:
+        ds = _elements(stream, end, encoding, size, "ends within the header")
+    else:
+        ds = _guessed(stream, head, size, force=not has_magic)
+        meta = {**{e.keyword: str(e.value) for e in getattr(ds, "file_meta", ())}, **meta}
     if len(ds) == 0:
         raise InputError(Reason.BROKEN_HEADER if has_magic else Reason.NOT_DICOM, "no attributes")
     # Without the mark, bytes that merely begin like a data set must at least say what they are.
@@ -91,7 +115,7 @@ def read_header_dataset(file: SourceFile) -> Dataset:
     for keyword in ("MediaStorageSOPClassUID", "TransferSyntaxUID"):
         if meta.get(keyword):
             setattr(ds.file_meta, keyword, meta[keyword])
-    return ds
+    return Opened(ds, rest, whole)
 
 
 def _plausible_start(head: bytes) -> bool:
@@ -133,17 +157,17 @@ def _encoding(syntax: str) -> tuple[bool, bool] | None:
 
 
 def _elements(stream: BinaryIO, at: int, encoding: tuple[bool, bool], size: int, beyond: str) -> Dataset:
-    """The elements from ``at`` on: as many as can be scanned, the rest by pydicom."""
+    """The elements from ``at`` on: as many as can be scanned, the rest by pydicom. The stream is left behind them."""
     implicit, little = encoding
     stop = _stop(stream, size, beyond)
     if implicit or not little:
         stream.seek(at)
         return read_dataset(stream, implicit, little, stop_when=stop, defer_size=DEFERRED)
-    scanned, charset, rest = _scan(stream, at)
+    scanned, charset, rest, finished = _scan(stream, at)
     ds = Dataset(scanned, parent_encoding=charset)
     ds.set_original_encoding(implicit, little, charset)
-    if rest is not None:
-        stream.seek(rest)
+    stream.seek(rest)
+    if not finished:
         more = read_dataset(stream, implicit, little, stop_when=stop, defer_size=DEFERRED, parent_encoding=charset)
         if not scanned:
             return more
@@ -151,7 +175,7 @@ def _elements(stream: BinaryIO, at: int, encoding: tuple[bool, bool], size: int,
     return ds
 
 
-def _scan(stream: BinaryIO, first: int) -> tuple[dict[BaseTag, Raw], str | MutableSequence[str], int | None]:
+def _scan(stream: BinaryIO, first: int) -> tuple[dict[BaseTag, Raw], str | MutableSequence[str], int, bool]:
     """Elements in explicit VR, little endian (PS3.5 7.1.2) that lie within ``_SCANNED`` bytes from ``first``.
 
     pydicom reads every encoding, at several times the cost; here is only the plain case.
@@ -159,8 +183,8 @@ def _scan(stream: BinaryIO, first: int) -> tuple[dict[BaseTag, Raw], str | Mutab
     Returns
     -------
     tuple
-        The elements; the character set; where the first element begins that is left to pydicom,
-        None when all were read.
+        The elements; the character set; where the first element begins that was not read; whether it lies
+        beyond the header, else it is left to pydicom.
     """
     stream.seek(first)
     block = stream.read(_SCANNED)
@@ -172,7 +196,7 @@ def _scan(stream: BinaryIO, first: int) -> tuple[dict[BaseTag, Raw], str | Mutab
         group, element, vr, length = _ELEMENT.unpack_from(block, at)
         number, value = (group << 16) | element, at + 8
         if number > _LAST:
-            return found, charset, None
+            return found, charset, first + at, True
         name = _SHORT.get(vr)
         if name is None:
             name = _LONG.get(vr)
@@ -198,7 +222,7 @@ def _scan(stream: BinaryIO, first: int) -> tuple[dict[BaseTag, Raw], str | Mutab
         if number == _CHARACTER_SET and content:
             charset = convert_encodings([c.strip() for c in content.decode("ascii", "replace").split("\\")])
         at = value + length
-    return found, charset, first + at
+    return found, charset, first + at, False
 
 
 def _stop(stream: BinaryIO, size: int, beyond: str) -> Callable[[int, str | None, int], bool]:
@@ -214,16 +238,17 @@ def _stop(stream: BinaryIO, size: int, beyond: str) -> Callable[[int, str | None
     return stop
 
 
-def _deflated(stream: BinaryIO) -> Dataset:
+def _deflated(stream: BinaryIO, most: int) -> tuple[Dataset, BinaryIO, bool]:
     """A deflated header, inflated to a bound, so that a small file cannot fill the memory."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        content = inflater.decompress(stream.read(), MOST_INFLATED)
+        content = inflater.decompress(stream.read(), most)
     except zlib.error as error:
         raise InputError(Reason.BROKEN_HEADER, "the deflated part is damaged") from error
     more = bool(inflater.unconsumed_tail)
-    beyond = f"inflates to more than {MOST_INFLATED} bytes before the pixels" if more else "ends within the header"
-    return _elements(io.BytesIO(content), 0, (False, True), len(content), beyond)
+    beyond = f"inflates to more than {most} bytes before the pixels" if more else "ends within the header"
+    inflated = io.BytesIO(content)
+    return _elements(inflated, 0, (False, True), len(content), beyond), inflated, not more
 
 
 def _guessed(stream: BinaryIO, head: bytes, size: int, *, force: bool) -> Dataset:
