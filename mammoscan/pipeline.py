@@ -86,7 +86,7 @@ def run(config: RunConfig, console: Console) -> RunSummary:
     try:
         return _run(config, console)
     except (OSError, sqlite3.Error, MemoryError) as error:
-        found = faults.explained(error, path=config.out / NAME if isinstance(error, sqlite3.Error) else None)
+        found = faults.explained(error, path=config.out / NAME if isinstance(error, sqlite3.Error) else config.out)
         if found is None:
             raise
         log.error("%s", found.message, exc_info=error)  # noqa: TRY400 (frames alone, and those of this error)
