@@ -104,6 +104,8 @@ class SpacingSource(str, Enum):
     PIXEL_SPACING = "PixelSpacing"
     IMAGER = "ImagerPixelSpacing"
     IMAGER_CORRECTED = "ImagerPixelSpacing/EstimatedRadiographicMagnificationFactor"
+    IMAGER_BY_DISTANCES = "ImagerPixelSpacing*DistanceSourceToPatient/DistanceSourceToDetector"
+    NOMINAL = "NominalScannedPixelSpacing"  # of a digitised film
     TABLE = "table"  # given by the user
 
 
@@ -126,9 +128,17 @@ class Flag(str, Enum):
     BURNED_IN_ANNOTATION = "burned-in-annotation"
     IMPLANT = "implant"
     PARTIAL_VIEW = "partial-view"
+    CONTRAST = "contrast-subtraction"
+    STEREOTACTIC = "stereotactic-view"
     MAGNIFICATION = "magnification-view"
     SPOT = "spot-view"
     FOR_PROCESSING = "for-processing"
+    UID_INVALID = "uid-invalid"  # unique and kept as it stands, but no UID of the standard
+    VALUE_TOO_LONG = "value-too-long"  # cut in the DICOM objects to what they hold; whole in tables and PDF
+    TEXT_REPLACED = "text-replaced"  # characters that cannot be read, or that no object may hold
+    DATE_INVALID = "date-invalid"  # StudyDate, StudyTime or PatientBirthDate is stated and cannot be read
+    NUMBER_FORMAT = "number-format"  # a decimal comma, read as a point
+    MODALITY_CONFLICT = "modality-conflict"  # a mammography SOP class with a Modality other than MG
     LOSSY = "lossy-compression"
     LOW_RESOLUTION = "low-resolution"  # too coarse for calcifications
     PECTORAL_NOT_FOUND = "pectoral-not-found"

@@ -30,6 +30,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from mammoscan import dicomfile
 from mammoscan.domain import Flag, Header, Image
 from mammoscan.errors import InputError, Reason
 
@@ -304,12 +305,11 @@ def _read_deflated(header: Header, most: int) -> Dataset:
     with header.file.path.open("rb") as stream:
         pydicom.filereader.read_preamble(stream, force=False)
         meta = pydicom.filereader._read_file_meta_info(stream)
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
-            content = inflater.decompress(stream.read(), most)
+            content, more = dicomfile.inflate(stream.read(), most)
         except zlib.error as error:
             raise InputError(Reason.TRUNCATED, "the deflated part is damaged") from error
-    if inflater.unconsumed_tail:
+    if more:
         raise InputError(Reason.TOO_LARGE, f"inflates to more than {most} bytes")
     ds = pydicom.filereader.read_dataset(io.BytesIO(content), is_implicit_VR=False, is_little_endian=True)
     ds.file_meta = meta

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,13 @@ def study_result(
 
 def rendered(result: StudyResult, context: ReportContext, write: tuple[str, ...]) -> dict[str, bytes]:
     """Every file of a study by its name: the PDF and the DICOM objects of the kinds to write."""
+    with warnings.catch_warnings():
+        # pydicom warns of UIDs that are not valid: they are the source's, are flagged and must be referred to as they are.
+        warnings.filterwarnings("ignore", "Invalid value for VR UI|The value length", UserWarning)
+        return _rendered(result, context, write)
+
+
+def _rendered(result: StudyResult, context: ReportContext, write: tuple[str, ...]) -> dict[str, bytes]:
     report = pdf.render(result, context)
     files = {REPORT: report}
     if "cad-sr" in write:

@@ -15,6 +15,7 @@ from pydicom.sequence import Sequence
 from mammoscan.domain import Laterality
 from mammoscan.report import objects
 from mammoscan.report.sr_common import to_bytes
+from mammoscan.values import held, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,11 +137,12 @@ def _label(finding: Finding, rows: int, columns: int) -> Dataset:
 def _modality(ds: Dataset, display: Display) -> None:
     if display.modality_lut is not None:
         item = _lut(display.modality_lut)
-        item.ModalityLUTType = display.modality_lut.kind or "US"
+        item.ModalityLUTType = held(one_line(display.modality_lut.kind), "LO") or "US"
         ds.ModalityLUTSequence = Sequence([item])
     elif display.rescale is not None:
         slope, intercept, kind = display.rescale
-        ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = f"{slope:.10g}", f"{intercept:.10g}", kind
+        ds.RescaleSlope, ds.RescaleIntercept = f"{slope:.10g}", f"{intercept:.10g}"
+        ds.RescaleType = held(one_line(kind), "LO")
 
 
 def _voi(prediction: Prediction, display: Display) -> Dataset:
@@ -163,6 +165,6 @@ def _lut(lut: Lut) -> Dataset:
         count = len(lut.entries) % 65536
         item["LUTDescriptor"].value = [count - 65536 if count > 32767 else count, lut.first, lut.bits]
     if lut.explanation:
-        item.LUTExplanation = lut.explanation
+        item.LUTExplanation = held(one_line(lut.explanation), "LO")
     item.add_new("LUTData", "OW", np.asarray(lut.entries, "<u2").tobytes())
     return item
