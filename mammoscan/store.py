@@ -85,8 +85,9 @@ def write_atomic(path: Path, content: bytes) -> None:
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        if isinstance(error, OSError):
-            error.filename, error.filename2 = str(path), None  # what was to be written, not its passing name or none
+        if isinstance(error, OSError) and error.errno is not None:
+            # What was to be written, not its passing name, or none as a full disk gives.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     _sync_folder(path.parent)
 
