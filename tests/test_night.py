@@ -77,9 +77,9 @@ def test_a_quiet_run_that_failed_files_says_so_in_one_line_every_night(case):
         done = _mammoscan(case, "--quiet")
         assert done.returncode == ExitCode.SOME_FAILED
         assert done.stdout == ""
-        assert done.stderr == (f"2 files failed (broken-header 1, truncated 1): see {case / 'out' / 'files.csv'}\n")
+        assert done.stderr == (f"2 files failed (missing-uid 1, truncated 1): see {case / 'out' / 'files.csv'}\n")
         log = (case / "log").read_text()
-        for path, reason in (("short.dcm", Reason.TRUNCATED), ("cut.dcm", Reason.BROKEN_HEADER)):
+        for path, reason in (("short.dcm", Reason.TRUNCATED), ("cut.dcm", Reason.MISSING_UID)):
             assert len(re.findall(f"failed: {path}: {reason.code}: .*{re.escape(reason.remedy)}", log)) == 1
         assert "start: mammoscan" in log
         assert "settings: model" in log
