@@ -112,6 +112,8 @@ def read_header(
             return Skipped(file, Stage.HEADER, error.reason, error.detail)
         return Failed(file, Stage.HEADER, error.reason, error.detail)
     except OSError as error:
+        if error.errno is None:  # pydicom's own, of items that are none
+            return Failed(file, Stage.HEADER, Reason.BROKEN_HEADER, "a sequence that cannot be read")
         return Failed(file, Stage.HEADER, Reason.UNREADABLE, error.strerror or type(error).__name__)
     except EOFError:
         return Failed(file, Stage.HEADER, Reason.BROKEN_HEADER, "ends within the header")

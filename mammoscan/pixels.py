@@ -142,7 +142,10 @@ def decode(ds: Dataset, rows: int, columns: int) -> NDArray[Any]:
     for plugin in (p for p in DECODERS[syntax] if p in decoder.available_plugins):
         try:
             array, _ = decoder.as_array(ds, index=0, raw=True, decoding_plugin=plugin)
-        except Exception as error:
+        except BaseException as error:
+            # A decoder written in Rust that trips over its input raises PanicException, which is no Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             errors.append(f"{plugin}: {type(error).__name__}")
             continue
         if array.shape == (rows, columns):

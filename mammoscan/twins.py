@@ -17,6 +17,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRBigEndian
 from pydicom.values import convert_SQ
 
 from mammoscan import pixels
@@ -24,7 +25,7 @@ from mammoscan.config import AnalysisConfig
 from mammoscan.dicomfile import open_dataset
 from mammoscan.errors import InputError, Reason
 from mammoscan.pool import Crashed, Task, WorkPool
-from mammoscan.values import decoded, texts
+from mammoscan.values import decoded, integer, texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,7 +81,7 @@ def _digest(header: Header, *, decode: bool) -> bytes:
 def data_set_digest(path: Path, size: int, decode: bool) -> bytes:
     """A digest of what a file's data set says, of the file's bytes where it cannot be read.
 
-    decode: pixels are compared as they are decoded, else as they are stored.
+    decode: pixels are compared as they are decoded, else as they are stored. Only a process that may die decodes.
     """
     try:
         ds = _whole(path, size)
@@ -176,12 +177,14 @@ def _vr(tag: int) -> str:
 def _pixels(ds: Dataset, *, decode: bool) -> bytes:
     if _PIXEL_DATA not in ds:
         return b"none"
-    rows, columns, stored = (int(ds.get(name) or 0) for name in ("Rows", "Columns", "BitsStored"))
-    syntax = ds.file_meta.get("TransferSyntaxUID", "")
-    if not (decode or syntax in pixels.NATIVE) or not 0 < rows * columns <= _MOST_PIXELS:
-        return b"stored" + hashlib.sha256(ds.PixelData.rstrip(b"\0")).digest()
+    rows, columns, allocated, stored = (integer(ds, k) or 0 for k in ("Rows", "Columns", "BitsAllocated", "BitsStored"))
+    if not decode or not 0 < rows * columns <= _MOST_PIXELS:
+        content = ds.PixelData
+        if ds.file_meta.get("TransferSyntaxUID") == ExplicitVRBigEndian and allocated == 16 and len(content) % 2 == 0:
+            content = np.frombuffer(content, ">u2").byteswap().tobytes()
+        return b"stored" + hashlib.sha256(content.rstrip(b"\0")).digest()
     values = pixels.decode(ds, rows, columns)
-    used = values.astype(np.int64) & ((1 << stored) - 1)
+    used = values.astype(np.int64) & ((1 << stored) - 1)  # above BitsStored only some encodings keep anything
     return b"decoded" + hashlib.sha256(used.astype("<u4").tobytes()).digest()
 
 

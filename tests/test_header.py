@@ -760,6 +760,15 @@ def test_an_unknown_vr_behind_a_large_private_element_is_read(tmp_path):
     assert found.rows == 300
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_sequence_that_cannot_be_read_is_no_fault_of_the_storage(tmp_path):
+    ds = _dataset(ViewCodeSequence=Sequence([_code("399368009", "SCT", "@@@@@@@@")]))
+    ds["ViewCodeSequence"].is_undefined_length = True
+    ds.ViewCodeSequence[0].is_undefined_length_sequence_item = True
+    (tmp_path / "a").write_bytes(file_bytes(ds).replace(b"LO\x08\x00@@@@@@@@", b"  \x08\x00@@@@@@@@"))
+    assert _read(tmp_path / "a").reason is Reason.BROKEN_HEADER
+
+
 def test_the_mark_is_found_where_it_does_not_belong(tmp_path):
     whole = file_bytes(_dataset())
     (tmp_path / "first").write_bytes(whole[128:])
