@@ -62,13 +62,12 @@ _RLE = "1.2.840.10008.1.2.5"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A file whose header was read. stream: stands at the first element that was not; what a deflated file inflated
-    to, where it is one. whole: False where more was deflated than the bound let through.
+    """A file whose header was read. stream: stands at the first element that was not; it is what a deflated file
+    inflated to.
     """
 
     ds: Dataset
     stream: BinaryIO
-    whole: bool = True
 
 
 def read_header_dataset(file: SourceFile) -> Dataset:
@@ -87,22 +86,24 @@ def read_header_dataset(file: SourceFile) -> Dataset:
 
 
 def open_dataset(stream: BinaryIO, size: int, *, most_inflated: int | None = None) -> Opened:
-    """The header of an open file of ``size`` bytes, for those who read on. most_inflated: ``MOST_INFLATED`` if None.
+    """The header of an open file of ``size`` bytes, for those who read on.
+
+    most_inflated: bytes that all of a deflated file may become; None where only its header is wanted.
 
     Raises
     ------
     InputError, OSError
-        As ``read_header_dataset``.
+        As ``read_header_dataset``, and ``TOO_LARGE`` beyond ``most_inflated``.
     """
     head = stream.read(_HEAD)
     start = _start(head, stream)
     has_magic = start > 0
     meta, end = _file_meta(head, start)
     syntax = meta.get("TransferSyntaxUID", "")
-    rest, whole = stream, True
+    rest = stream
     if syntax in _DEFLATED:
         stream.seek(end)
-        ds, rest, whole = _deflated(stream, MOST_INFLATED if most_inflated is None else most_inflated)
+        ds, rest = _deflated(stream, most_inflated)
     elif (encoding := _encoding(syntax)) is not None:
         ds = _elements(stream, end, encoding, size, "ends within the header")
     elif start in {0, _USUAL}:
@@ -119,7 +120,7 @@ def open_dataset(stream: BinaryIO, size: int, *, most_inflated: int | None = Non
     for keyword in ("MediaStorageSOPClassUID", "TransferSyntaxUID"):
         if meta.get(keyword):
             setattr(ds.file_meta, keyword, meta[keyword])
-    return Opened(ds, rest, whole)
+    return Opened(ds, rest)
 
 
 def _start(head: bytes, stream: BinaryIO) -> int:
@@ -337,15 +338,18 @@ def inflate(content: bytes, most: int) -> tuple[bytes, bool]:
     return found, bool(inflater.unconsumed_tail)
 
 
-def _deflated(stream: BinaryIO, most: int) -> tuple[Dataset, BinaryIO, bool]:
+def _deflated(stream: BinaryIO, most_of_all: int | None) -> tuple[Dataset, BinaryIO]:
     """A deflated header, inflated to a bound, so that a small file cannot fill the memory."""
+    most = MOST_INFLATED if most_of_all is None else most_of_all
     try:
         content, more = inflate(stream.read(), most)
     except zlib.error as error:
         raise InputError(Reason.BROKEN_HEADER, "the deflated part is damaged") from error
+    if more and most_of_all is not None:
+        raise InputError(Reason.TOO_LARGE, f"inflates to more than {most} bytes")
     beyond = f"inflates to more than {most} bytes before the pixels" if more else "ends within the header"
     inflated = io.BytesIO(content)
-    return _elements(inflated, 0, (False, True), len(content), beyond), inflated, not more
+    return _elements(inflated, 0, (False, True), len(content), beyond), inflated
 
 
 def _guessed(stream: BinaryIO, head: bytes, size: int, *, force: bool) -> Dataset:

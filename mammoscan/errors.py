@@ -96,6 +96,11 @@ class Reason(Enum):
     SCORECARD = rules.SCORECARD.reason
     MULTIFRAME = rules.MULTIFRAME.reason
     # pixels
+    CHANGED = (
+        "changed",
+        "the file changed after its header was read",
+        "run again: the next run takes up what lies there then",
+    )
     NO_PIXELS = ("no-pixels", "the file holds no pixel data", "send the file again from its source")
     TRUNCATED = ("truncated", "fewer pixel bytes than the header announces", "send the file again from its source")
     DECODE_FAILED = (
@@ -139,6 +144,11 @@ class Reason(Enum):
     @property
     def remedy(self) -> str:
         return self.value[2]
+
+    @property
+    def passing(self) -> bool:
+        """Whether it tells of the moment, not of the file: the next run tries again without being asked."""
+        return self in {Reason.UNREADABLE, Reason.STILL_WRITTEN, Reason.CHANGED}
 
 
 class ExitCode(int, Enum):

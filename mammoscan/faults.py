@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _AGAIN = "then run the same command again: it continues where it stopped"
-_SPACE = ("no space is left", f"free some space, {_AGAIN}")
+_SPACE = (f"no space is left: {os.strerror(errno.ENOSPC)}", f"free some space, {_AGAIN}")
 _READ_ONLY = ("the file system is read-only", "make it writable, or choose a place elsewhere")
 _FORBIDDEN = ("permission is denied", "give the user that runs mammoscan the right to write there")
 _STORAGE = ("the storage does not answer as it should", f"check it, {_AGAIN}")
@@ -81,7 +81,8 @@ def explained(error: BaseException, *, path: Path | str | None = None) -> Mammos
         return MachineError("the memory is used up", remedy="use fewer --workers, or more memory")
     if isinstance(error, OSError) and error.errno in _SYSTEM:
         cause, remedy = _SYSTEM[error.errno]
-        return MachineError(cause, path=_place(error) or path, remedy=remedy)
+        word = os.strerror(error.errno)
+        return MachineError(cause if word in cause else f"{cause}: {word}", path=_place(error) or path, remedy=remedy)
     return None
 
 

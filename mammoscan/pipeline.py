@@ -309,13 +309,7 @@ class _Run:
             return False
         if not all((self.config.out / name).is_file() for name in record.outputs):
             return False
-        for image in study.images:
-            if self.ledger.image_status(image.written.sop_instance_uid, image.key) and (
-                # Failures are listed in every run, so their rows must be readable; those of results are read to report.
-                self.config.retry_failed or self.ledger.image(image.written.sop_instance_uid, image.key) is None
-            ):
-                return False
-        return True
+        return not any(self._is_retried(image) for image in study.images)
 
     # ------------------------------------------------------------------ analyse, classify, report
 
@@ -379,7 +373,18 @@ class _Run:
 
     def _must_do(self, image: PlannedImage) -> bool:
         status = self.ledger.image_status(image.written.sop_instance_uid, image.key)
-        return status is None or (status and self.config.retry_failed)
+        return status is None or self._is_retried(image)
+
+    def _is_retried(self, image: PlannedImage) -> bool:
+        """Whether a kept result is a failure that is tried again: all where that is asked, else those of a moment."""
+        where = (image.written.sop_instance_uid, image.key)
+        if not self.ledger.image_status(*where):
+            return False
+        if self.config.retry_failed:
+            return True
+        kept = self.ledger.image(*where)
+        # Failures are listed in every run, so their rows must be readable too.
+        return kept is None or (isinstance(kept, Failed) and kept.reason.passing)
 
     def _image_tasks(
         self, studies: list[PlannedStudy], open_images: Mapping[str, set[str]]

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mammoscan import deidentify, display, faults, findings, store
@@ -100,7 +100,9 @@ def _displays(result: StudyResult) -> dict[str, Display]:
         header = prediction.header
         if any(f.above_threshold for f in prediction.findings):
             try:
-                shown = display.read_display(header.file)
+                # Pseudonyms say nothing about the instance in the file.
+                source = replace(header, sop_instance_uid="") if result.deidentified else header
+                shown = display.read_display(source)
                 out[header.sop_instance_uid] = deidentify.display(shown) if result.deidentified else shown
             except (InputError, OSError):
                 # Gone since it was analysed: the next run sees that too and does the study again.

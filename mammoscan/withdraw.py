@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # What says nothing against an image's results: it stands elsewhere in the archive, or cannot be seen just now.
-_NO_CONTRADICTION = (Reason.DUPLICATE, Reason.OUTPUT, Reason.UNREADABLE, Reason.STILL_WRITTEN)
+_NO_CONTRADICTION = (Reason.DUPLICATE, Reason.OUTPUT, Reason.UNREADABLE, Reason.STILL_WRITTEN, Reason.CHANGED)
 _INSTANCE = [column.name for column in COLUMNS["images"]].index("sop_instance_uid")
 
 

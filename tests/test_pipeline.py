@@ -13,9 +13,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pydicom
 import pytest
 
-from mammoscan import pipeline, verdict
+from mammoscan import inspection, pipeline, verdict
 from mammoscan.config import AnalysisConfig, RunConfig
 from mammoscan.console import Console
 from mammoscan.errors import ExitCode, LockedError, UsageError
@@ -264,3 +265,55 @@ def test_no_patient_data_reaches_the_log(demo, tmp_path):
                 continue
             for name in (str(ds.get("PatientName", "")), str(ds.get("PatientBirthDate", ""))):
                 assert not name or name not in said
+
+
+def _replaced_after_the_header_pass(monkeypatch, path, content):
+    """The file gets other content, of the same size and time, when its header has been read."""
+    plan, status = pipeline.plan_studies, path.stat()
+
+    def meanwhile(results):
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+        return plan(results)
+
+    monkeypatch.setattr(pipeline, "plan_studies", meanwhile)
+
+
+def test_a_file_that_is_replaced_after_its_header_was_read_lends_no_pixels_and_is_taken_up_by_the_next_run(
+    small, tmp_path, monkeypatch
+):
+    first = next(p for p in sorted(small.rglob("*")) if p.is_file())
+    content = first.read_bytes()
+    ds = pydicom.dcmread(first)
+    uid = str(ds.SOPInstanceUID)
+    other = content.replace(uid.encode(), uid[:-1].encode() + (b"1" if uid[-1] != "1" else b"2"))
+    assert len(other) == len(content)
+    with monkeypatch.context() as patch:
+        _replaced_after_the_header_pass(patch, first, other)
+        summary = _run(small, tmp_path / "out", workers=1)
+    name = first.relative_to(small).as_posix()
+    row = next(row for row in _table(tmp_path / "out", "files") if row["path"] == name)
+    assert (summary.failed, row["status"], row["code"], row["stage"]) == (1, "failed", "changed", "pixels")
+    assert uid not in {row["sop_instance_uid"] for row in _table(tmp_path / "out", "images")}
+    # Content, size and time are as planned again: the failure was of the moment.
+    status = first.stat()
+    first.write_bytes(content)
+    os.utime(first, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    summary = _run(small, tmp_path / "out", workers=1)
+    assert (summary.analysed, summary.failed) == (1, 0)
+    assert uid in {row["sop_instance_uid"] for row in _table(tmp_path / "out", "images")}
+
+
+def test_inspect_shows_no_pixels_of_a_file_that_is_replaced_after_its_header_was_read(small, monkeypatch):
+    first = next(p for p in sorted(small.rglob("*")) if p.is_file())
+    read = inspection.headers.read_header
+
+    def meanwhile(*arguments, **options):
+        found = read(*arguments, **options)
+        first.write_bytes(first.read_bytes() + b"\0\0")
+        return found
+
+    monkeypatch.setattr(inspection.headers, "read_header", meanwhile)
+    found = inspection.inspect(first, AnalysisConfig(), None)
+    assert found.picture is None
+    assert dict(found.facts)["decision"].startswith("failed: changed: ")

@@ -130,9 +130,9 @@ class _OtherImageError(Exception):
 
 
 def display_pixels(path: Path, sop_instance_uid: str = "") -> NDArray[np.uint8]:
-    """An image in display sense, uint8, as the run decodes it. sop_instance_uid: whose it must be, where known."""
+    """An image in display sense, uint8, as the run decodes it and turns it upright. sop_instance_uid: whose it must be, where known."""
     # Imported here: the decoders load only where a picture is wanted.
-    from mammoscan import header, pixels
+    from mammoscan import header, pixels, polarity
 
     status = path.stat()
     file = SourceFile(path, path.name, status.st_size, status.st_mtime_ns)
@@ -141,7 +141,7 @@ def display_pixels(path: Path, sop_instance_uid: str = "") -> NDArray[np.uint8]:
         raise InputError(found.reason, path=path)
     if sop_instance_uid and found.sop_instance_uid != sop_instance_uid:
         raise _OtherImageError
-    image = pixels.read_image(found, max_pixels=AnalysisConfig().max_pixels)
+    image = polarity.upright(pixels.read_image(found, max_pixels=AnalysisConfig().max_pixels))
     return np.asarray(np.clip(image.pixels * 255 + 0.5, 0, 255), dtype=np.uint8)
 
 
