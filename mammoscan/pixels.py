@@ -105,6 +105,8 @@ def read_image(header: Header, *, max_pixels: int) -> Image:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
     except RecursionError as error:
         raise InputError(Reason.BROKEN_HEADER, "sequences nested too deeply") from error
+    except pydicom.errors.BytesLengthException as error:
+        raise InputError(Reason.BROKEN_HEADER, "a value has a length that its VR does not allow") from error
     except (EOFError, pydicom.errors.InvalidDicomError) as error:
         raise InputError(Reason.TRUNCATED, "ends within an attribute") from error
 
