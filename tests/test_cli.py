@@ -91,7 +91,7 @@ def test_quiet_says_one_line_where_files_failed(demo, copied_run):
     assert done.returncode == ExitCode.SOME_FAILED
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
-    assert "files failed (" in done.stderr
+    assert " failed (" in done.stderr
     assert f"see {copied_run / 'files.csv'}" in done.stderr
 
 
