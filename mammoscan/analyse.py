@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from mammoscan import crops, features, pixels, preprocess, segment, trace
+from mammoscan import crops, features, pixels, polarity, preprocess, segment, trace
 from mammoscan.domain import Analysed, Failed, Geometry, Preview
 from mammoscan.errors import InputError, Reason, Stage
 from mammoscan.segment import ranking
@@ -59,6 +59,8 @@ def analyse(
         image = pixels.read_image(header, max_pixels=config.max_pixels)
         lap()
         stage = Stage.PREPROCESS
+        # The reports show the picture that was analysed, turned over where that was.
+        image = polarity.upright(image)
         prepared = preprocess.prepare(image)
         lap()
         stage = Stage.SEGMENT

@@ -59,6 +59,20 @@ MODIFIERS: dict[str, str] = {
     )
     for code in codes
 }
+# What comes before and after a view in the ACR's quality manual of 1999 (PS3.16 CID 4015).
+ABBREVIATED_MODIFIERS = {
+    "S": "spot compression",
+    "M": "magnification",
+    "RL": "rolled lateral",
+    "RM": "rolled medial",
+    "RI": "rolled inferior",
+    "RS": "rolled superior",
+    "ID": "implant displaced",
+    "NP": "nipple in profile",
+    "AC": "anterior compression",
+    "IMF": "infra-mammary fold",
+    "AX": "axillary tissue",
+}
 BREAST_COMPOSITION = {"129715009", "F-01710"}
 DENSITIES: dict[str, Density] = {
     "129716005": Density.A, "F-01711": Density.A,
@@ -91,3 +105,8 @@ SIDE_CODES: dict[Laterality, tuple[str, str]] = {
 def value(item: Dataset) -> str:
     """The code value of a code sequence item in SCT or SRT, '' for other schemes."""
     return text(item, "CodeValue") if text(item, "CodingSchemeDesignator").upper() in _SCHEMES else ""
+
+
+def dcm_value(item: Dataset) -> str:
+    """The code value of a code sequence item in DICOM's own terminology (PS3.16 Annex D), '' for other schemes."""
+    return text(item, "CodeValue") if text(item, "CodingSchemeDesignator").upper() == "DCM" else ""

@@ -8,18 +8,18 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from mammoscan import rules
 from mammoscan.report import kinds
 from mammoscan.send.destination import SendConfig
 
-# Rules of the header stage that a user may switch off with --include.
-SWITCHABLE = ("for-processing", "magnification", "spot", "implant", "partial", "secondary-capture")
+SWITCHABLE = rules.SWITCHES  # what --include and --exclude take
 
 
 @dataclass(frozen=True, slots=True)
 class AnalysisConfig:
     """What changes a result. Its digest decides, with the model's hash, what must be redone."""
 
-    include: tuple[str, ...] = ("implant", "partial", "secondary-capture")  # sorted: the digest counts the order
+    include: tuple[str, ...] = rules.ANALYSED  # sorted: the digest counts the order
     max_regions: int = 20  # candidate regions classified per image
     # Findings reported per image. With 5, PixelMed's validator gave no verdict on the SRs of four-view studies
     # within 1 GB; what the limit costs in sensitivity was not measured.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
@@ -14,10 +13,12 @@ from defusedxml.ElementTree import fromstring
 from mammoscan import codes
 from mammoscan.domain import Density, DensityReading, DensitySource, Laterality
 from mammoscan.errors import LabelError
+from mammoscan.identifiers import Spellings, lost
+from mammoscan.tablefile import IDENTIFIERS, find_columns, read_table
 from mammoscan.values import items, text, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pydicom import Dataset
@@ -35,16 +36,32 @@ HOLOGIC_ANALYSIS = (0x0021, 0x01, frozenset({"HOLOGIC", "HOLOGIC, INC."}))  # LT
 _LONGEST_XML = 1_000_000  # characters
 
 
+_COLUMNS = {
+    **IDENTIFIERS,
+    "density": ("density", "breast_density", "birads_density", "acr_density"),
+    "laterality": ("laterality", "side", "breast", "image_laterality"),
+}
+_SIDES = {
+    "": Laterality.BOTH,
+    **{name: side for side in Laterality for name in (side.value, side.name) if side is not Laterality.UNKNOWN},
+}
+
+
 @dataclass(frozen=True, slots=True)
 class DensityTable:
-    """A user's densities: (column, identifier, side) to density; side BOTH where the row names none."""
+    """A user's densities: (column, identifier, side) to density; side BOTH where the row names none.
+
+    numbers: row of each of ``rows``. notes: what should be said of how it was read.
+    """
 
     rows: Mapping[tuple[str, str, Laterality], Density]
+    numbers: Mapping[tuple[str, str, Laterality], int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def find(self, header: Header) -> Density | None:
         """The density of an image, by the most exact identifier first."""
-        identifiers = (header.sop_instance_uid, header.study.study_instance_uid, header.patient.patient_id)
-        for column, identifier in zip(_KEYS, identifiers, strict=True):
+        named = (header.sop_instance_uid, header.study.study_instance_uid, header.patient.patient_id)
+        for column, identifier in zip(_KEYS, named, strict=True):
             if identifier:
                 for side in (header.laterality, Laterality.BOTH):
                     found = self.rows.get((column, identifier, side))
@@ -52,56 +69,100 @@ class DensityTable:
                         return found
         return None
 
+    def meeting(self, patients: Iterable[str]) -> DensityTable:
+        """The table with the patients as an archive spells them: spreadsheets drop leading zeros.
+
+        A row that could mean two of them means none. ``notes`` say which rows were matched or left out by number
+        only: they go where no patient may be named.
+        """
+        by_patient = [key for key in self.rows if key[0] == "patient_id"]
+        spellings = Spellings(patients, [identifier for _, identifier, _ in by_patient])
+        said: dict[tuple[str, str, Laterality], list[tuple[str, str, Laterality]]] = {}
+        refused: set[int] = set()
+        for key in by_patient:
+            column, written, side = key
+            means = spellings.find(written).known
+            if len(means) > 1:
+                refused.add(self.numbers.get(key, 0))
+            elif means:
+                said.setdefault((column, means[0], side), []).append(key)
+        rows = {key: density for key, density in self.rows.items() if key[0] != "patient_id"}
+        restored: set[int] = set()
+        for own, keys in said.items():
+            if len({self.rows[key] for key in keys}) > 1:  # 123 and 123.0
+                refused.update(self.numbers.get(key, 0) for key in keys)
+                continue
+            rows[own] = self.rows[keys[0]]
+            restored.update(self.numbers.get(key, 0) for key in keys if key != own)
+        notes = list(self.notes)
+        if restored:
+            notes.append(
+                f"{_rows(restored)}: matched to a patient_id that has leading zeros, as spreadsheets drop them"
+            )
+        if refused:
+            notes.append(
+                f"{_rows(refused)}: not used, since it is not certain which patient is meant: identifiers differ in leading "
+                "zeros only; write them as text, with their zeros, or give study_instance_uid"
+            )
+        return replace(self, rows=rows, notes=tuple(notes))
+
+
+def _rows(numbers: set[int]) -> str:
+    shown = ", ".join(map(str, sorted(numbers)[:10]))
+    return f"row{'s' * (len(numbers) > 1)} {shown}" + f" and {len(numbers) - 10} more" * (len(numbers) > 10)
+
 
 def read_density_table(path: Path) -> DensityTable:
-    """Read a CSV with a column ``density`` (a to d, A to D or 1 to 4), at least one of
+    """Read a table with a column ``density`` (a to d, A to D or 1 to 4), at least one of
     ``sop_instance_uid``, ``study_instance_uid``, ``patient_id``, and optionally ``laterality``.
 
     Raises
     ------
     LabelError
-        Naming the row, for a missing column, an unknown term, or two densities for one thing.
+        Naming the row, for a missing column, an unknown term, an identifier that a spreadsheet destroyed, or two
+        densities for one thing.
     """
+
+    def fits(names: Collection[str]) -> bool:
+        return not set(_COLUMNS["density"]).isdisjoint(names)
+
+    table = read_table(path, fits)
+    columns = find_columns(table, _COLUMNS)
+    if "density" not in columns or not set(columns) & set(_KEYS):
+        raise LabelError("columns missing", path=path, remedy=f"give `density` and one of {', '.join(_KEYS)}")
     rows: dict[tuple[str, str, Laterality], Density] = {}
-    try:
-        stream = path.open(encoding="utf-8-sig", newline="")
-    except OSError as error:
-        raise LabelError(f"cannot be read: {error.strerror}", path=path) from error
-    with stream:
-        reader = csv.DictReader(stream, strict=True)
-        try:
-            columns = set(reader.fieldnames or ())
-            if "density" not in columns or not columns & set(_KEYS):
-                raise LabelError("columns missing", path=path, remedy=f"give `density` and one of {', '.join(_KEYS)}")
-            for number, row in enumerate(reader, 2):
-                density = _TERMS.get((row["density"] or "").strip())
-                if density is None:
-                    raise LabelError(
-                        f"row {number}: unknown density {row['density']!r}", path=path, remedy="use a to d or 1 to 4"
-                    )
-                side = _side(row.get("laterality"), number, path)
-                column = next((c for c in _KEYS if (row.get(c) or "").strip()), None)
-                if column is None:
-                    raise LabelError(f"row {number}: no identifier", path=path)
-                key = (column, row[column].strip(), side)
-                if rows.setdefault(key, density) is not density:
-                    raise LabelError(f"row {number}: a second, different density for {column}", path=path)
-        except UnicodeDecodeError as error:
-            raise LabelError("not UTF-8", path=path, remedy="save the table as UTF-8") from error
-        except csv.Error as error:
+    numbers: dict[tuple[str, str, Laterality], int] = {}
+    for number, row in table.rows(columns):
+        density = _TERMS.get(row["density"])
+        if density is None:
             raise LabelError(
-                f"row {reader.line_num}: {error}", path=path, remedy="save the table as plain CSV"
-            ) from error
-    return DensityTable(rows)
-
-
-def _side(text: str | None, number: int, path: Path) -> Laterality:
-    cleaned = (text or "").strip().upper()
-    if not cleaned:
-        return Laterality.BOTH
-    if cleaned in {"L", "R", "B"}:
-        return Laterality(cleaned)
-    raise LabelError(f"row {number}: unknown laterality {text!r}", path=path, remedy="use L, R, B or nothing")
+                f"row {number}: unknown density {row['density']!r}", path=path, remedy="use a to d or 1 to 4"
+            )
+        column = next((c for c in _KEYS if row.get(c)), None)
+        if column is None:
+            raise LabelError(
+                f"row {number}: no identifier",
+                path=path,
+                remedy=f"fill in one of {', '.join(_KEYS)}, or take the row out",
+            )
+        if why := lost(row[column]):
+            raise LabelError(f"row {number}: {column} {why}", path=path)
+        side = _SIDES.get(row.get("laterality", "").upper())
+        if side is None:
+            raise LabelError(
+                f"row {number}: unknown laterality {row['laterality']!r}", path=path, remedy="use L, R, B or nothing"
+            )
+        key = (column, row[column], side)
+        if rows.setdefault(key, density) is not density:
+            raise LabelError(
+                f"row {number}: a second, different density for {column}, after that of row {numbers[key]}",
+                path=path,
+                remedy="keep the right one",
+            )
+        numbers.setdefault(key, number)
+    if not rows:
+        raise LabelError("no densities", path=path, remedy="give at least one row below the headings")
+    return DensityTable(rows, numbers, table.notes)
 
 
 def best_density(

@@ -1,37 +1,31 @@
-"""How a stored image is meant to be displayed: its modality and VOI transformations, for presentation states.
+"""How a stored image is meant to be displayed: its modality and VOI transformations.
 
-They are read from the source when a presentation state is written, since a lookup table of 65,536 entries is
-nothing to carry along with every header.
+The pixels are drawn with them, and presentation states carry them. They are read from the source when they are
+needed, since a lookup table of 65,536 entries is nothing to carry along with every header.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mammoscan.dicomfile import read_header_dataset
-from mammoscan.values import as_number, items, number, text, texts
+from mammoscan.dicomfile import open_dataset
+from mammoscan.domain import Flag
+from mammoscan.errors import InputError, Reason
+from mammoscan.identity import unchanged
+from mammoscan.luts import Lut, read_lut
+from mammoscan.values import as_number, integer, items, text, texts
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-    from mammoscan.domain import SourceFile
+    from mammoscan.domain import Header
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
-
-
-@dataclass(frozen=True, slots=True)
-class Lut:
-    """A lookup table (PS3.3 C.11.1.1, C.11.2.1.1). kind: ModalityLUTType, '' for a VOI LUT."""
-
-    first: int
-    bits: int
-    entries: tuple[int, ...]
-    explanation: str = ""
-    kind: str = ""
+# A decimal comma; three digits behind it could as well be thousands.
+_COMMA = re.compile(r"[+-]?\d+,(\d{1,2}|\d{4,})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +33,8 @@ class Display:
     """Stored values to values of interest. Nothing is assumed: what the image lacks or states wrongly is None.
 
     rescale: slope, intercept and type. window: centre and width; function '' where it isn't stated.
+    linear: slope and intercept that values are drawn with, 1 and 0 where the image has none.
+    flags: what was stated wrongly.
     """
 
     rescale: tuple[float, float, str] | None = None
@@ -46,67 +42,114 @@ class Display:
     window: tuple[float, float] | None = None
     function: str = ""
     voi_lut: Lut | None = None
+    linear: tuple[float, float] = (1.0, 0.0)
+    flags: tuple[Flag, ...] = ()
 
 
-def read_display(file: SourceFile) -> Display:
+def read_display(header: Header) -> Display:
     """Read an image's display transformations.
 
     Raises
     ------
     InputError, OSError
-        When the file can no longer be read.
+        When the file can no longer be read, or is no longer the one whose header was read.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), header.file.path.open("rb") as stream, unchanged(stream, header) as check:
         warnings.simplefilter("ignore")  # values are checked here
-        return display_of(read_header_dataset(file))
+        ds = open_dataset(stream, header.file.size).ds
+        check(ds)
+        return display_of(ds)
 
 
 def display_of(ds: Dataset) -> Display:
-    """The display transformations of a header: a VOI LUT before a window, the first of several (PS3.3 C.11.2.1)."""
-    slope, intercept = number(ds, "RescaleSlope"), number(ds, "RescaleIntercept")
-    rescale = None
-    if slope is not None and intercept is not None and slope != 0:
-        rescale = (slope, intercept, text(ds, "RescaleType") or "US")
-    modality_lut = _lut(items(ds, "ModalityLUTSequence"))
-    voi_lut = _lut(items(ds, "VOILUTSequence"))
-    window = None
-    centre, width = ([as_number(v) for v in texts(ds, k)] for k in ("WindowCenter", "WindowWidth"))
+    """The display transformations of a header: a VOI LUT before a window, the first usable one (PS3.3 C.11.2.1).
+
+    Raises
+    ------
+    InputError
+        ``BROKEN_HEADER`` when the modality LUT is damaged and nothing stands in for it.
+    """
+    flags: list[Flag] = []
+    rescale, linear, readable = _rescale(ds, flags)
+    signed = integer(ds, "PixelRepresentation") == 1
+    modality_lut = _modality_lut(ds, flags, lowest=-1.0 if signed else 0.0, instead=rescale is not None)
+    if modality_lut is None:
+        bits = integer(ds, "BitsStored") or 16
+        ends = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
+        lowest = min(linear[0] * end + linear[1] for end in ends)
+    else:
+        lowest = 0.0
+        readable = True
+    voi_lut = window = None
     function = text(ds, "VOILUTFunction").upper()
-    if voi_lut is None and centre and width and centre[0] is not None and width[0] is not None:
-        least = 1.0 if function in {"", "LINEAR"} else 0.0  # PS3.3 C.11.2.1.2, C.11.2.1.3
-        if width[0] >= least and width[0] > 0:
-            window = (centre[0], width[0])
+    if readable:  # else values of interest cannot be told
+        voi_lut = _first_lut(ds, "VOILUTSequence", flags, lowest)
+        window = None if voi_lut else _window(ds, function, flags)
     return Display(
         rescale=None if modality_lut else rescale,
         modality_lut=modality_lut,
         window=window,
         function=function if window and function in FUNCTIONS else "",
         voi_lut=voi_lut,
+        linear=(1.0, 0.0) if modality_lut else linear,
+        flags=tuple(dict.fromkeys(flags)),
     )
 
 
-def _lut(sequence: list[Dataset]) -> Lut | None:
-    if not sequence:
-        return None
-    item = sequence[0]
-    descriptor, data = item.get("LUTDescriptor"), item.get("LUTData")
-    if descriptor is None or len(descriptor) != 3 or data is None:
-        return None
-    count, first, bits = (int(v) for v in descriptor)
-    # The numbers come as signed or unsigned, as the reader understood the data set's representation.
-    count = count % 65536 or 65536
-    entries = _entries(data, count, bits)
-    if len(entries) < count or not 8 <= bits <= 16:
-        return None
-    return Lut(first, bits, entries[:count], text(item, "LUTExplanation"), text(item, "ModalityLUTType"))
+def _rescale(ds: Dataset, flags: list[Flag]) -> tuple[tuple[float, float, str] | None, tuple[float, float], bool]:
+    """Slope, intercept and type where both are stated; what values are drawn with; whether that could be read."""
+    (slope, slope_wrong), (intercept, intercept_wrong) = (_decimal(ds, k) for k in ("RescaleSlope", "RescaleIntercept"))
+    slope_wrong |= slope == 0
+    if slope_wrong or intercept_wrong:
+        flags.append(Flag.RESCALE_INVALID)
+    readable = not ((slope_wrong and not slope) or (intercept_wrong and intercept is None))
+    if not readable:
+        return None, (1.0, 0.0), False
+    linear = (1.0 if slope is None else slope, intercept or 0.0)
+    stated = slope is not None and intercept is not None
+    return (*linear, text(ds, "RescaleType") or "US") if stated else None, linear, True
 
 
-def _entries(data: Any, count: int, bits: int) -> tuple[int, ...]:
-    if isinstance(data, bytes):
-        # 8 bit tables are allocated with 8 or with 16 bits an entry (PS3.3 C.11.1.1.1).
-        narrow = bits == 8 and len(data) < 2 * count
-        return tuple(
-            np.frombuffer(data[: len(data) - len(data) % (1 if narrow else 2)], "u1" if narrow else "<u2").tolist()
-        )
-    several = data if isinstance(data, (list, tuple)) or hasattr(data, "__len__") else [data]
-    return tuple(int(v) % 65536 for v in several)
+def _modality_lut(ds: Dataset, flags: list[Flag], *, lowest: float, instead: bool) -> Lut | None:
+    found = _first_lut(ds, "ModalityLUTSequence", flags, lowest)
+    if found is None and items(ds, "ModalityLUTSequence") and not instead:
+        raise InputError(Reason.BROKEN_HEADER, "the modality lookup table is missing or shorter than its descriptor")
+    return found
+
+
+def _first_lut(ds: Dataset, keyword: str, flags: list[Flag], lowest: float) -> Lut | None:
+    """The first usable table of a sequence."""
+    tables = [read_lut(item, lowest=lowest) for item in items(ds, keyword)]
+    found = next((table for table in tables if table is not None), None)
+    if tables and (tables[0] is None or not tables[0].as_stated):
+        flags.append(Flag.LUT_INVALID)
+    return found
+
+
+def _window(ds: Dataset, function: str, flags: list[Flag]) -> tuple[float, float] | None:
+    """The first usable window (PS3.3 C.11.2.1.2, C.11.2.1.3)."""
+    centres, widths = texts(ds, "WindowCenter"), texts(ds, "WindowWidth")
+    if not any((*centres, *widths)):
+        return None
+    exact = function in {"LINEAR_EXACT", "SIGMOID"}
+    for centre, width in zip(map(_number, centres), map(_number, widths), strict=False):
+        (c, c_comma), (w, w_comma) = centre, width
+        if c is not None and w is not None and (w >= 1.0 or (exact and w > 0)):
+            if c_comma or w_comma:
+                flags.append(Flag.WINDOW_INVALID)
+            return c, w
+    flags.append(Flag.WINDOW_INVALID)
+    return None
+
+
+def _decimal(ds: Dataset, keyword: str) -> tuple[float | None, bool]:
+    """A number, and whether something is written that is none of the standard."""
+    written = text(ds, keyword)
+    value, comma = _number(written)
+    return value, bool(written) and (comma or value is None)
+
+
+def _number(written: str) -> tuple[float | None, bool]:
+    """A decimal string (PS3.5 6.2 DS), and whether it was one only with its comma read as a point."""
+    comma = "," in written
+    return None if comma and not _COMMA.fullmatch(written) else as_number(written), comma

@@ -104,6 +104,8 @@ class SpacingSource(str, Enum):
     PIXEL_SPACING = "PixelSpacing"
     IMAGER = "ImagerPixelSpacing"
     IMAGER_CORRECTED = "ImagerPixelSpacing/EstimatedRadiographicMagnificationFactor"
+    IMAGER_BY_DISTANCES = "ImagerPixelSpacing*DistanceSourceToPatient/DistanceSourceToDetector"
+    NOMINAL = "NominalScannedPixelSpacing"  # of a digitised film
     TABLE = "table"  # given by the user
 
 
@@ -126,13 +128,25 @@ class Flag(str, Enum):
     BURNED_IN_ANNOTATION = "burned-in-annotation"
     IMPLANT = "implant"
     PARTIAL_VIEW = "partial-view"
+    CONTRAST = "contrast-subtraction"
+    STEREOTACTIC = "stereotactic-view"
     MAGNIFICATION = "magnification-view"
     SPOT = "spot-view"
     FOR_PROCESSING = "for-processing"
+    UID_INVALID = "uid-invalid"  # unique and kept as it stands, but no UID of the standard
+    VALUE_TOO_LONG = "value-too-long"  # cut in the DICOM objects to what they hold; whole in tables and PDF
+    TEXT_REPLACED = "text-replaced"  # characters that cannot be read, or that no object may hold
+    DATE_INVALID = "date-invalid"  # StudyDate, StudyTime or PatientBirthDate is stated and cannot be read
+    NUMBER_FORMAT = "number-format"  # a decimal comma, read as a point
+    MODALITY_CONFLICT = "modality-conflict"  # a mammography SOP class with a Modality other than MG
     LOSSY = "lossy-compression"
     LOW_RESOLUTION = "low-resolution"  # too coarse for calcifications
     PECTORAL_NOT_FOUND = "pectoral-not-found"
     WINDOW_INVALID = "window-invalid"
+    RESCALE_INVALID = "rescale-invalid"
+    LUT_INVALID = "lut-invalid"  # a lookup table is damaged or contradicts its descriptor
+    SYNTAX_CONTRADICTED = "transfer-syntax-contradicted"  # read by what the pixel data is
+    PIXEL_FORMAT = "pixel-format-assumed"  # PixelRepresentation is missing, or HighBit contradicts the values
     INVERTED = "inverted-pixels"  # air was white; analysed the other way round
 
 
@@ -284,14 +298,21 @@ class Image:
     """One image in display sense.
 
     pixels: float32 (rows, columns), 0 (black) to 1 (white); tissue is bright.
-    padding: bool (rows, columns), True where the pixel is padding; pixels are 0 there.
+    padding: bool (rows, columns), True where the pixel is padding; pixels are 0 there, unless it is air.
     flags: those that only the pixels showed.
+    padding_is_air: the air itself was declared as padding: pixels are there what they would be otherwise.
     """
 
     header: Header
     pixels: NDArray[np.float32]
     padding: NDArray[np.bool_]
     flags: tuple[Flag, ...] = ()
+    padding_is_air: bool = False
+
+    @property
+    def left_out(self) -> NDArray[np.bool_]:
+        """The padding that is no part of the picture."""
+        return np.zeros_like(self.padding) if self.padding_is_air else self.padding
 
 
 @dataclass(frozen=True, slots=True)

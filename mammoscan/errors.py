@@ -8,6 +8,8 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 
+from mammoscan import rules
+
 
 class Stage(str, Enum):
     """Stages of the data flow, in their order."""
@@ -23,10 +25,15 @@ class Stage(str, Enum):
 
 
 class Reason(Enum):
-    """Coded reasons: value is (stable code, what it means, what to do about it)."""
+    """Coded reasons: value is (stable code, what it means, what to do about it). Those of rules stand with the rules."""
 
     # discover
     NOT_DICOM = ("not-dicom", "not a DICOM file", "nothing to do; move it out of the archive if it should not be there")
+    ARCHIVE = (
+        "archive-not-unpacked",
+        "an archive of files (zip, gzip, tar and the like); what it holds was not looked at",
+        "unpack it below the archive's folder and run again, or move it away",
+    )
     UNREADABLE = (
         "unreadable",
         "the file or folder could not be read",
@@ -43,14 +50,14 @@ class Reason(Enum):
         "nothing to do; remove the link if it is a mistake",
     )
     EMPTY_FILE = ("empty-file", "the file holds no bytes", "send the image again")
-    DICOMDIR = ("dicomdir", "a DICOMDIR: an index, not an image", "nothing to do")
+    DICOMDIR = rules.DICOMDIR.reason
     DUPLICATE = ("duplicate", "the same SOP instance with the same content is already listed", "nothing to do")
     CONFLICTING_UID = (
         "conflicting-uid",
         "two different contents carry the same SOPInstanceUID",
         "find out which is right; neither was analysed",
     )
-    OUTPUT = ("own-output", "a result that mammoscan wrote", "nothing to do")
+    OUTPUT = rules.OUTPUT.reason
     # header
     BROKEN_HEADER = ("broken-header", "the DICOM header cannot be parsed", "send the file again from its source")
     MIXED_PATIENTS = (
@@ -60,35 +67,40 @@ class Reason(Enum):
     )
     MISSING_UID = (
         "missing-uid",
-        "SOPInstanceUID, StudyInstanceUID or SOPClassUID is missing or invalid",
+        "a UID of the instance, its series, study or SOP class is missing or no UID at all",
         "send the file again from its source",
     )
-    OTHER_MODALITY = ("other-modality", "not a mammography image", "nothing to do")
-    NOT_AN_IMAGE = (
-        "not-an-image",
-        "a mammography object without pixels of its own (report, presentation state, segmentation)",
-        "nothing to do",
+    AMBIGUOUS_ID = (
+        "ambiguous-identifier",
+        "an identifier that has one value holds several, or one that no result could carry unchanged",
+        "correct it at its source; results would name another patient or study",
     )
-    DENSITY_SOURCE = ("density-source", "a structured report read for its breast density only", "nothing to do")
-    TOMOSYNTHESIS = ("tomosynthesis", "breast tomosynthesis", "analyse the 2D or synthetic 2D view")
-    FOR_PROCESSING = (
-        "for-processing",
-        "raw image (FOR PROCESSING)",
-        "store FOR PRESENTATION images, or run with --include for-processing",
+    MISSING_ID = (
+        "missing-identifier",
+        "an image without PatientID, in a study whose other images have one",
+        "add the PatientID at its source; the study's other images were analysed",
     )
-    MAGNIFICATION = ("magnification-view", "magnification view", "run with --include magnification to analyse it")
-    SPOT = ("spot-view", "spot compression view", "run with --include spot to analyse it")
-    IMPLANT = ("implant", "breast implant in view", "run without --exclude implant to analyse it")
-    PARTIAL_VIEW = ("partial-view", "partial view of the breast", "run without --exclude partial to analyse it")
-    SPECIMEN = ("specimen", "specimen radiograph", "nothing to do")
-    SECONDARY_CAPTURE = (
-        "secondary-capture",
-        "a secondary capture with Modality MG",
-        "run without --exclude secondary-capture to analyse it",
-    )
-    SCORECARD = ("scorecard", "a scorecard, localiser or other non-screening picture in the study", "nothing to do")
-    MULTIFRAME = ("multiframe", "more than one frame", "store single-frame images")
+    OTHER_MODALITY = rules.OTHER_MODALITY.reason
+    NOT_AN_IMAGE = rules.NOT_AN_IMAGE.reason
+    DENSITY_SOURCE = rules.DENSITY_SOURCE.reason
+    TOMOSYNTHESIS = rules.TOMOSYNTHESIS.reason
+    FOR_PROCESSING = rules.FOR_PROCESSING.reason
+    CONTRAST = rules.CONTRAST.reason
+    STEREOTACTIC = rules.STEREOTACTIC.reason
+    MAGNIFICATION = rules.MAGNIFICATION.reason
+    SPOT = rules.SPOT.reason
+    IMPLANT = rules.IMPLANT.reason
+    PARTIAL_VIEW = rules.PARTIAL_VIEW.reason
+    SPECIMEN = rules.SPECIMEN.reason
+    SECONDARY_CAPTURE = rules.SECONDARY_CAPTURE.reason
+    SCORECARD = rules.SCORECARD.reason
+    MULTIFRAME = rules.MULTIFRAME.reason
     # pixels
+    CHANGED = (
+        "changed",
+        "the file changed after its header was read",
+        "run again: the next run takes up what lies there then",
+    )
     NO_PIXELS = ("no-pixels", "the file holds no pixel data", "send the file again from its source")
     TRUNCATED = ("truncated", "fewer pixel bytes than the header announces", "send the file again from its source")
     DECODE_FAILED = (
@@ -127,6 +139,11 @@ class Reason(Enum):
     @property
     def remedy(self) -> str:
         return self.value[2]
+
+    @property
+    def passing(self) -> bool:
+        """Whether it tells of the moment, not of the file: the next run tries again without being asked."""
+        return self in {Reason.UNREADABLE, Reason.STILL_WRITTEN, Reason.CHANGED}
 
 
 class ExitCode(int, Enum):

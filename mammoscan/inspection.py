@@ -132,7 +132,7 @@ def _decision(result: Skipped | Failed) -> Facts:
 
 
 def _status(result: Skipped | Failed) -> ExitCode:
-    if isinstance(result, Failed) or result.reason in {Reason.NOT_DICOM, Reason.EMPTY_FILE}:
+    if isinstance(result, Failed) or result.reason in {Reason.NOT_DICOM, Reason.ARCHIVE, Reason.EMPTY_FILE}:
         return ExitCode.NOTHING_ANALYSED
     return ExitCode.ALL_ANALYSED
 

@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Regions that are collected before the network is run, so that its batches mix images and studies.
-REGIONS_AT_ONCE = 64
 # Images in flight (submitted or waiting to be classified) for each worker: enough to keep the
 # workers busy while the network runs, few enough to bound the memory.
 IN_FLIGHT = 3
@@ -71,6 +69,8 @@ def run(config: RunConfig, console: Console) -> RunSummary:
     UsageError
         When the archive is not a readable folder, the output folder would be the archive or holds results under
         other names, or the key of the pseudonyms cannot be used.
+    LabelError
+        When the table of densities cannot be used.
     LockedError
         When another run holds the output folder.
     ModelError
@@ -78,11 +78,13 @@ def run(config: RunConfig, console: Console) -> RunSummary:
     """
     began = time.monotonic()
     _check_folders(config)
+    # Read before anything is made: a bad table leaves no folder, no state and no time spent behind.
+    densities = density.read_density_table(config.density_csv) if config.density_csv else None
     masking = _deidentifier(config, console)
     with store.output_lock(config.out), Ledger(config.out) as ledger:
         ledger.claim(masking.fingerprint() if masking else "")
         store.remove_partial_files(config.out)
-        summary = _Run(config, console, ledger, masking, began).go()
+        summary = _Run(config, console, ledger, masking, densities, began).go()
         if config.send is None:
             return summary
         from mammoscan.send.deliver import deliver
@@ -125,10 +127,12 @@ class _Run:
     """One run's state between its steps."""
 
     def __init__(
-        self, config: RunConfig, console: Console, ledger: Ledger, masking: Deidentifier | None, began: float
-    ) -> None:
+        self, config: RunConfig, console: Console, ledger: Ledger, masking: Deidentifier | None,
+        densities: density.DensityTable | None, began: float,
+    ) -> None:  # fmt: skip
         self.config = config
         self.masking = masking
+        self.densities = densities
         self.console = console
         self.ledger = ledger
         self.began = began
@@ -183,7 +187,12 @@ class _Run:
         return results
 
     def _plan(self, plans: tuple[StudyPlan, ...]) -> list[PlannedStudy]:
-        table = density.read_density_table(self.config.density_csv) if self.config.density_csv else None
+        table = self.densities
+        if table is not None:
+            table = table.meeting(plan.headers[0].patient.patient_id for plan in plans)
+            for note in table.notes:
+                self.console.note(f"--density-csv: {note}")
+                log.warning("--density-csv: %s", note)
         studies = []
         for plan in plans:
             # Everything that needs identities is done on the plan itself; what is written comes from its mapped form.
@@ -245,9 +254,7 @@ class _Run:
             return False
         if not all((self.config.out / name).is_file() for name in record.outputs):
             return False
-        if not self.config.retry_failed:
-            return True
-        return not any(self.ledger.image_status(i.written.sop_instance_uid, i.key) for i in study.images)
+        return not any(self._is_retried(image) for image in study.images)
 
     # ------------------------------------------------------------------ analyse, classify, report
 
@@ -290,7 +297,7 @@ class _Run:
                         outcome = failed(image.header, Stage.PIXELS, Reason.DECODER_CRASH)
                     if isinstance(outcome, Analysed):
                         scorer.add(image, outcome)
-                        if scorer.pending_regions >= REGIONS_AT_ONCE:
+                        if scorer.full:
                             keep(scorer.flush())
                     else:
                         keep([(image, outcome)])
@@ -300,7 +307,15 @@ class _Run:
 
     def _must_do(self, image: PlannedImage) -> bool:
         status = self.ledger.image_status(image.written.sop_instance_uid, image.key)
-        return status is None or (status and self.config.retry_failed)
+        return status is None or self._is_retried(image)
+
+    def _is_retried(self, image: PlannedImage) -> bool:
+        """Whether a kept result is a failure that is tried again: all where that is asked, else those of a moment."""
+        where = (image.written.sop_instance_uid, image.key)
+        if not self.ledger.image_status(*where):
+            return False
+        kept = None if self.config.retry_failed else self.ledger.image(*where)
+        return self.config.retry_failed or (isinstance(kept, Failed) and kept.reason.passing)
 
     def _image_tasks(
         self, studies: list[PlannedStudy], open_images: Mapping[str, set[str]]

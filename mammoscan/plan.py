@@ -1,12 +1,12 @@
-"""From header results to studies: grouping, duplicates, contradictions. Pure but for digests of twins."""
+"""From header results to studies: grouping, duplicates, contradictions. Pure but for a look at twins."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mammoscan import twins as files_of_one_uid
 from mammoscan.domain import DensityReading, Failed, Header, Skipped
 from mammoscan.errors import Reason, Stage
 
@@ -44,7 +44,8 @@ def plan_studies(results: Iterable[Result]) -> tuple[tuple[StudyPlan, ...], tupl
     """Group results by StudyInstanceUID; what belongs to no study comes second.
 
     One SOPInstanceUID with one content twice: the first by path stays, the others are ``DUPLICATE``.
-    With two contents, or of one study with two patients: all of them fail, none is chosen.
+    With two contents, or of one study with two patients: all of them fail, none is chosen. So do images without a
+    patient's identifier in a study that has one.
     Every result ends in exactly one place, whatever the order of the results.
     """
     studies: dict[str, list[Result]] = defaultdict(list)
@@ -67,14 +68,18 @@ def _plan(uid: str, results: list[Result]) -> StudyPlan:
     if _differ([*patients, *(s.patient for s in stating if s.patient[0])]):
         failed += [_failed(h, Reason.MIXED_PATIENTS) for h in headers]
         headers, stating = [], []
+    if any(identifier for identifier, _ in patients):
+        # Nothing says that these are of the same person, and the study's report bears that person's name.
+        failed += [_failed(h, Reason.MISSING_ID) for h in headers if not h.patient.patient_id]
+        headers = [h for h in headers if h.patient.patient_id]
     headers.sort(key=lambda h: (_or_last(h.series_number), _or_last(h.instance_number), h.sop_instance_uid))
     densities = tuple(dict.fromkeys(d for s in stating for d in s.densities))
     return StudyPlan(uid, tuple(headers), skipped, tuple(failed), densities)
 
 
 def _differ(patients: list[tuple[str, str]]) -> bool:
-    """Whether these are two patients: two identifiers, or one of two issuers. A missing issuer says nothing."""
-    return len({identifier for identifier, _ in patients}) > 1 or len({i for _, i in patients if i}) > 1
+    """Whether these are two patients: two identifiers, or one of two issuers. A missing one says nothing."""
+    return len({identifier for identifier, _ in patients if identifier}) > 1 or len({i for _, i in patients if i}) > 1
 
 
 def _without_twins(results: list[Result]) -> list[Result]:
@@ -106,7 +111,7 @@ def _decided(twins: list[Header], *, contradicted: bool) -> list[Result]:
     if len(twins) == 1:
         return list(twins)
     try:
-        same = len({h.file.size for h in twins}) == 1 and len({_content(h) for h in twins}) == 1
+        same = files_of_one_uid.same(twins)
     except OSError as error:
         return [_failed(h, Reason.UNREADABLE, error.strerror or "") for h in twins]
     if not same:
@@ -117,14 +122,6 @@ def _decided(twins: list[Header], *, contradicted: bool) -> list[Result]:
                 h.study.study_instance_uid, h.sop_instance_uid)
         for h in others
     )]  # fmt: skip
-
-
-def _content(header: Header) -> bytes:
-    digest = hashlib.sha256()
-    with header.file.path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.digest()
 
 
 def _failed(header: Header, reason: Reason, detail: str = "") -> Failed:

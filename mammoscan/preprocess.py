@@ -16,6 +16,7 @@ import numpy as np
 from mammoscan.domain import Flag, Geometry, Header, Image, Prepared, View
 from mammoscan.errors import InputError, Reason
 from mammoscan.pectoral import pectoral_mask
+from mammoscan.polarity import upright
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +30,9 @@ ASSUMED_HEIGHT_MM = 240.0
 MARGIN_MM = 3.0
 # A breast covers more than this share of its picture (a close view may fill it).
 SMALLEST_SHARE = 0.02
+AIR_LEFT = 0.08  # share of the pixels outside padding that are air, where padding lies beside the air
+NEARLY_BLACK = 0.04  # the darkest pixels beside padding that stands for black air are no brighter
+DARKEST = 0.1  # per cent of the pixels that count as the darkest
 # Where air's level may lie between the darkest and Otsu's; on film and digital air it is below 0.2.
 MUSCLE_SPLIT = 0.35
 
@@ -53,6 +57,7 @@ def prepare(image: Image) -> Prepared:
     InputError
         ``NO_BREAST`` when nothing in the picture can be a breast.
     """
+    image = upright(image)
     header = image.header
     row_mm, column_mm, known = source_millimetres(header)
     flags = list(dict.fromkeys((*header.flags, *image.flags)))
@@ -60,12 +65,7 @@ def prepare(image: Image) -> Prepared:
         flags.append(Flag.SPACING_UNKNOWN)
     shrink_x, shrink_y = min(1.0, column_mm / MASK_MM), min(1.0, row_mm / MASK_MM)
     small = _shrink(image.pixels, shrink_x, shrink_y)
-    everything = image.pixels
-    if background_is_bright(small):
-        # The header's photometric interpretation contradicts the picture: air is never bright.
-        small, everything = 1.0 - small, np.where(image.padding, np.float32(0), 1.0 - image.pixels)
-        flags.append(Flag.INVERTED)
-    padding = _shrink(image.padding.astype(np.float32), shrink_x, shrink_y) > 0.5
+    padding = _shrink(image.left_out.astype(np.float32), shrink_x, shrink_y) > 0.5
     mm = max(MASK_MM, column_mm, row_mm)
     breast, foreground = breast_mask(small, padding, mm=mm)
     flipped = chest_wall_is_right(breast)
@@ -81,7 +81,7 @@ def prepare(image: Image) -> Prepared:
     x0, y0, x1, y1 = _crop_box(breast, image.pixels.shape, MARGIN_MM / mm)
     working = _geometry(image.pixels.shape, flipped, (x0, y0, x1, y1), (column_mm, row_mm), WORKING_MM, known=known)
     fine = _geometry(image.pixels.shape, flipped, (x0, y0, x1, y1), (column_mm, row_mm), FINE_MM, known=known)
-    source = everything[:, ::-1] if flipped else everything
+    source = image.pixels[:, ::-1] if flipped else image.pixels
     crop = np.ascontiguousarray(source[y0:y1, x0:x1])
     fine_pixels = _resize(crop, fine)
     plain = _resize(crop, working)
@@ -113,22 +113,6 @@ def source_millimetres(header: Header) -> tuple[float, float, bool]:
     return size, size, False
 
 
-def background_is_bright(pixels: NDArray[np.float32]) -> bool:
-    """Whether the air around the breast is white: an inverted picture, whatever the header says.
-
-    pixels: float32 (h, w), 0 to 1. True where most of the picture's outer ring has one bright level
-    and almost nothing in the picture is dark (a white frame round a film leaves dark air inside).
-    """
-    h, w = pixels.shape
-    edge = max(1, round(0.02 * min(h, w)))
-    ring = np.concatenate(
-        [pixels[:edge].ravel(), pixels[-edge:].ravel(), pixels[:, :edge].ravel(), pixels[:, -edge:].ravel()]
-    )
-    level = float(np.median(ring))
-    flat = float((np.abs(ring - level) < 0.05).mean())
-    return level > 0.7 and flat > 0.5 and float((pixels < 0.15).mean()) < 0.15
-
-
 def breast_mask(
     pixels: NDArray[np.float32], padding: NDArray[np.bool_], *, mm: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -136,23 +120,25 @@ def breast_mask(
 
     pixels: float32 (h, w), 0 to 1, bright tissue. padding: bool (h, w). mm: pixel size.
 
-    The threshold lies between the background's level and Otsu's; white frames of film scans are
-    taken out first; an opening of 3 mm cuts off labels that touch the breast; of what is left the
-    largest component is the breast, grown back by the opening's reach and filled.
+    The threshold lies between the background's level and Otsu's; padding counts as background as dark
+    as the darkest of the rest, and is never tissue; white frames of film scans are taken out first;
+    an opening of 3 mm cuts off labels that touch the breast; of what is left the largest component is
+    the breast, grown back by the opening's reach and filled.
 
     Raises
     ------
     InputError
         ``NO_BREAST``.
     """
-    frame = _white_frame(pixels) | padding
-    inside = ~frame
+    pixels = _with_dark_padding(pixels, padding)
+    frame = _white_frame(pixels) & ~padding
+    inside = ~(frame | padding)
     if inside.mean() < SMALLEST_SHARE:
         raise InputError(Reason.NO_BREAST, "nothing but padding or white")
-    smooth = cv2.GaussianBlur(np.where(inside, pixels, 0).astype(np.float32), (0, 0), max(0.6, 1.0 / mm))
-    values = smooth[inside]
+    smooth = cv2.GaussianBlur(np.where(frame, 0, pixels).astype(np.float32), (0, 0), max(0.6, 1.0 / mm))
+    values = smooth[~frame]
     dark = float(np.percentile(values, 2))
-    if float(np.percentile(values, 98)) - dark < 0.02:
+    if float(np.percentile(smooth[inside], 98)) - dark < 0.02:
         raise InputError(Reason.NO_BREAST, "no contrast")
     level = _otsu(values)
     background = values[values < level]
@@ -163,7 +149,7 @@ def breast_mask(
     base = float(np.median(background)) if background.size else dark
     noise = float(np.median(np.abs(background - base))) if background.size else 0.0
     threshold = max(base + 3.0 * noise, base + 0.15 * (level - base), 0.02)
-    foreground = (smooth > threshold) & inside
+    foreground = (smooth > threshold) & ~frame & ~_kept_out(padding, smooth[inside] > threshold)
     reach = max(1, round(3.0 / mm))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     # The border is replicated outwards, so that tissue at the picture's edge is not worn away.
@@ -207,6 +193,26 @@ def normalise(pixels: NDArray[np.float32], breast: NDArray[np.bool_]) -> NDArray
     if high - low < 1e-6:
         return np.zeros_like(pixels)
     return np.asarray(np.clip((pixels - low) / (high - low), 0.0, 1.0), dtype=np.float32)
+
+
+def _with_dark_padding(pixels: NDArray[np.float32], padding: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Padding as dark as the darkest pixels outside it: it may stand for the air, of which nothing else is left then,
+    or lie beside air that is darker or brighter than it.
+    """
+    if not padding.any() or padding.all():
+        return pixels
+    darkest = float(np.percentile(pixels[~padding], DARKEST))
+    return np.where(padding, np.float32(darkest if darkest > NEARLY_BLACK else 0.0), pixels)
+
+
+def _kept_out(padding: NDArray[np.bool_], is_tissue: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Padding that is no tissue. is_tissue: of the pixels outside padding.
+
+    Where padding stands for the air, the skin line is blurred into it as into air.
+    """
+    if not padding.any() or float((~is_tissue).mean()) > AIR_LEFT:
+        return padding
+    return cv2.erode(padding.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
 
 
 def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

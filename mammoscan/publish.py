@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mammoscan import deidentify, display, findings, store
@@ -66,6 +67,13 @@ def folder(study_instance_uid: str) -> str:
 
 def rendered(result: StudyResult, context: ReportContext, write: tuple[str, ...]) -> dict[str, bytes]:
     """Every file of a study by its name: the PDF and the DICOM objects of the kinds to write."""
+    with warnings.catch_warnings():
+        # pydicom warns of UIDs that are not valid: they are the source's, are flagged and must be referred to as they are.
+        warnings.filterwarnings("ignore", "Invalid value for VR UI|The value length", UserWarning)
+        return _rendered(result, context, write)
+
+
+def _rendered(result: StudyResult, context: ReportContext, write: tuple[str, ...]) -> dict[str, bytes]:
     report = pdf.render(result, context)
     files = {REPORT: report}
     if "cad-sr" in write:
@@ -90,7 +98,9 @@ def _displays(result: StudyResult) -> dict[str, Display]:
         header = prediction.header
         if any(f.above_threshold for f in prediction.findings):
             try:
-                shown = display.read_display(header.file)
+                # Pseudonyms say nothing about the instance in the file.
+                source = replace(header, sop_instance_uid="") if result.deidentified else header
+                shown = display.read_display(source)
                 out[header.sop_instance_uid] = deidentify.display(shown) if result.deidentified else shown
             except (InputError, OSError):
                 # Gone since it was analysed: the next run sees that too and does the study again.

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from mammoscan.plan import PlannedImage
 
 
+# What is collected before the network is run, so that its batches mix images and studies. Images count too: those in
+# which nothing was found have no regions, and a whole archive of them would wait in memory.
+REGIONS_AT_ONCE = 64
+IMAGES_AT_ONCE = 32
+
+
 class Scorer:
     """Collects analysed images and classifies their regions together.
 
@@ -50,6 +56,11 @@ class Scorer:
             self.seconds += time.perf_counter() - began
         self._waiting.append((image, analysed))
         self.pending_regions += len(analysed.regions)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is waiting that it should be classified now."""
+        return self.pending_regions >= REGIONS_AT_ONCE or len(self._waiting) >= IMAGES_AT_ONCE
 
     def flush(self) -> list[tuple[PlannedImage, Prediction]]:
         """Classify what is queued."""

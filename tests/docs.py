@@ -54,11 +54,11 @@ def exit_codes() -> str:
 
 def rules() -> str:
     """Every rule of the header stage."""
-    from mammoscan.header import RULES
+    from mammoscan.rules import RULES
 
     return _table(
         ("code", "looks at", "by default", "switch"),
-        [(f"`{r.reason.code}`", r.looks_at, r.default, r.switch or "none") for r in RULES],
+        [(f"`{r.code}`", r.looks_at, r.by_default, r.option or "none") for r in RULES],
     )
 
 

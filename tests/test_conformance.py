@@ -2,6 +2,8 @@
 
 from mammoscan.report.sr_common import IMPLEMENTATION
 from mammoscan.send import dimse, stow
+from mammoscan.send.destination import LONGEST_PAUSE
+from mammoscan.send.queue import PATIENCE
 from tests import conformance
 
 
@@ -17,8 +19,10 @@ def test_the_statement_names_the_implementation_and_every_status_that_counts_as_
     assert IMPLEMENTATION in _statement()
     for code in (0, *dimse._WARNINGS, 0x0110, 0x0213):
         assert f"{code:04X}H" in _statement()
-    for status in stow._CONFIGURATION:
+    for status in (*stow._CONFIGURATION, *stow._REDIRECTS, *stow._NOT_NOW, *stow._BY_OBJECT):
         assert str(status) in _statement()
+    assert f"over {LONGEST_PAUSE:.0f} seconds" in _statement()
+    assert PATIENCE == 7, "every seventh call, say statement and README"
     assert f"{dimse.COMMIT_WAIT:.0f} seconds" in _statement()
     assert f"up to {stow._AT_ONCE} objects" in _statement()
 

@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import io
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -30,7 +31,7 @@ from mammoscan.plan import StudyPlan
 from mammoscan.report import kinds
 from mammoscan.synthetic import phantom
 from mammoscan.synthetic.dicom import Shown, Subject, code, file_bytes, mammogram_dataset
-from tests.report import checkers, results
+from tests.report import checkers, results, sources
 
 NAMES = {
     "family name": "Zyxplanted",
@@ -106,6 +107,7 @@ def archive(tmp_path_factory):
     shutil.copy(folder / "plantfile0.dcm", folder / "plantfile0-again.dcm")  # its reason quotes the other's path
     other = _image(SUBJECT, Laterality.LEFT, View.MLO, seed=4)
     other.Modality = "PLANTMOD"
+    other.SOPClassUID = other.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
     (folder / "plantfile-other.dcm").write_bytes(file_bytes(other))
     broken = file_bytes(_image(SUBJECT, Laterality.LEFT, View.MLO, seed=5))
     (folder / "plantfile-broken.dcm").write_bytes(broken[: len(broken) // 2])
@@ -256,6 +258,59 @@ def test_nothing_that_a_run_says_or_logs_holds_an_identity(masked):
     for name in ("log", "said"):
         said = (masked.parent / name).read_text().encode()
         assert [n for n, word in NAMES.items() if any(form in said.lower() for form in _forms(word))] == []
+
+
+# An error of our own that quotes what it stumbled over, in the process that does it: a worker's analysis, or the parent's
+# classification. Every interpreter of the run imports this by itself.
+_STUMBLING = {
+    "worker": """
+import mammoscan.preprocess
+def prepare(image):
+    patient = image.header.patient
+    try:
+        raise KeyError(patient.patient_id)
+    except KeyError as error:
+        raise ValueError(f"cannot place {patient.name} of {image.header.file.path}") from error
+mammoscan.preprocess.prepare = prepare
+""",
+    "parent": """
+import mammoscan.score
+def flush(self):
+    if self._waiting:
+        header = self._waiting[0][0].header
+        raise ValueError(f"cannot score {header.patient.name}, {header.patient.patient_id} of {header.file.path}")
+    return []
+mammoscan.score.Scorer.flush = flush
+""",
+}
+
+
+@pytest.mark.parametrize("place", _STUMBLING)
+def test_an_internal_error_that_quotes_a_name_reaches_neither_log_nor_terminal_with_it(archive, key, tmp_path, place):
+    code, log = tmp_path / "code", tmp_path / "log"
+    code.mkdir()
+    (code / "sitecustomize.py").write_text(_STUMBLING[place])
+
+    def run(*options):
+        done = subprocess.run(
+            [sys.executable, "-m", "mammoscan", "run", str(archive), "--out", str(tmp_path / f"out{len(options)}"),
+             "--settle-seconds", "0", "--workers", "2", "--log-file", str(log), *options],
+            capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(code)},
+        )  # fmt: skip
+        said = (log.read_text() + done.stdout + done.stderr).encode()
+        log.unlink()
+        return done, said, {n for n, word in NAMES.items() if any(form in said.lower() for form in _forms(word))}
+
+    # Without pseudonyms the error did quote them: what is missing below is missing for a reason.
+    _, said, quoted = run()
+    assert b"ValueError" in said
+    assert {"folder", "file"} <= quoted
+    done, said, quoted = run("--deidentify", "--deidentify-key", str(key))
+    assert done.returncode not in {ExitCode.ALL_ANALYSED, ExitCode.USAGE}
+    assert b"ValueError" in said, "the log must tell what happened"
+    assert quoted == set()
+    if (tmp_path / "out3" / "ledger.sqlite").exists():
+        assert _found(tmp_path / "out3", NAMES) == {}
 
 
 def test_no_hash_of_an_identity_without_the_key_is_kept(named, masked):
@@ -618,3 +673,13 @@ def test_a_marker_beside_the_breast_is_not_in_the_preview():
     assert np.array_equal(shown.pixels > 0, expected)
     burned = dataclasses.replace(prepared, header=dataclasses.replace(header, burned_in=True))
     assert not analyse.only_breast(picture, burned).pixels.any()
+
+
+def test_a_modality_that_is_free_text_is_left_out(tmp_path):
+    ds = _image(SUBJECT, Laterality.LEFT, View.CC)
+    ds.Modality = "PLANTMOD"
+    path = tmp_path / "a"
+    path.write_bytes(file_bytes(ds))
+    header = sources.read(path)
+    assert header.modality == "PLANTMOD"
+    assert Deidentifier(b"0" * 32).header(header, "P1").modality == ""

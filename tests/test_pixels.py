@@ -132,6 +132,17 @@ def test_high_throughput_jpeg_2000_decodes_bit_exactly_and_fails_when_cut(syntax
     assert caught.value.reason is Reason.TRUNCATED
 
 
+def test_a_decoder_that_panics_costs_the_file_alone():
+    """The second RLE segment begins too early: pylibjpeg's decoder is Rust, whose panics are no Exception."""
+    ds = _dataset(_stored(), transfer_syntax=RLELossless)
+    frame = bytearray(next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1)))
+    frame[8:12] = (int.from_bytes(frame[8:12], "little") - 3000).to_bytes(4, "little")
+    ds.PixelData = pydicom.encaps.encapsulate([bytes(frame)])
+    with pytest.raises(InputError) as caught:
+        _display(ds)
+    assert caught.value.reason is Reason.DECODE_FAILED
+
+
 def test_too_many_pixels_are_refused_before_reading(tmp_path):
     assert _reason(_header(tmp_path, file_bytes(_dataset(_stored()))), max_pixels=1000) is Reason.TOO_LARGE
 

@@ -6,6 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
 
 from mammoscan import discover, header
 from mammoscan.config import AnalysisConfig
@@ -151,3 +158,79 @@ def test_every_file_of_any_archive_ends_once_whatever_the_order(tmp_path_factory
     assert all(len({h.patient.patient_id for h in p.headers}) <= 1 for p in plans)
     random.shuffle(results)
     assert plan_studies(results) == (plans, loose)
+
+
+# --------------------------------------------------------------------------- one data set in several encodings
+
+
+def _encoded(**changes):
+    """One instance in another encoding: changes to the data set, or ``syntax``, ``preamble``, ``meta``, ``charset``."""
+    ds = mammogram_dataset(
+        PIXELS + np.arange(260, dtype=np.uint16), laterality=Laterality.LEFT, view=View.CC, subject=Subject("P1"),
+        transfer_syntax=changes.pop("syntax", ExplicitVRLittleEndian),
+    )  # fmt: skip
+    ds.SpecificCharacterSet = changes.pop("charset", "ISO_IR 192")
+    ds.PatientName = "Müller^Änne"
+    ds.private_block(0x0099, "MAKER", create=True).add_new(1, "LO", "private words")
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "1.2.3.1"
+    ds.StudyInstanceUID = "1.2.9"
+    ds.preamble = changes.pop("preamble", bytes(128))
+    for keyword, value in changes.pop("meta", {}).items():
+        setattr(ds.file_meta, keyword, value)
+    if changes.pop("undefined_lengths", False):
+        for element in ds:
+            if element.VR == "SQ":
+                element.is_undefined_length = True
+    for keyword, value in changes.items():
+        setattr(ds, keyword, value)
+    return file_bytes(ds)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"preamble": b"MM\0*" + bytes(124)},
+        {"meta": {"ImplementationVersionName": "ARCHIVE", "SourceApplicationEntityTitle": "PACS"}},
+        {"syntax": ImplicitVRLittleEndian},
+        {"syntax": DeflatedExplicitVRLittleEndian},
+        {"syntax": RLELossless},
+        {"syntax": JPEG2000Lossless},
+        {"charset": "ISO_IR 100"},
+        {"undefined_lengths": True},
+        {"DataSetTrailingPadding": bytes(64)},
+    ],
+)
+def test_one_data_set_in_two_encodings_is_one_instance(tmp_path, other):
+    contents = {"a": _encoded(), "b": _encoded(**other)}
+    assert contents["a"] != contents["b"]
+    assert _ends(*_plan(tmp_path, contents)) == [("a", "image"), ("b", "duplicate")]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"syntax": ImplicitVRLittleEndian, "PatientName": "Muller^Anne"},
+        {"charset": "ISO_IR 100", "StudyDescription": "another"},
+        {"undefined_lengths": True, "Manufacturer": "Another"},
+        {"syntax": ImplicitVRLittleEndian, "PixelData": bytes(2 * 260 * 260)},
+    ],
+)
+def test_two_data_sets_in_two_encodings_are_two(tmp_path, other):
+    contents = {"a": _encoded(), "b": _encoded(**other)}
+    assert {what for _, what in _ends(*_plan(tmp_path, contents))} == {"conflicting-uid"}
+
+
+def test_twins_of_which_one_is_damaged_are_not_one(tmp_path):
+    whole = _encoded(syntax=JPEG2000Lossless)
+    contents = {"a": _encoded(), "b": whole[: len(whole) - 60]}
+    assert {what for _, what in _ends(*_plan(tmp_path, contents))} == {"conflicting-uid"}
+
+
+def test_an_image_without_identifier_is_named_so_and_the_others_of_its_study_are_analysed(tmp_path):
+    contents = {"a": _content(), "b": _content("1.2.3.2", patient="")}
+    assert _ends(*_plan(tmp_path, contents)) == [("a", "image"), ("b", "missing-identifier")]
+
+
+def test_a_study_without_any_identifier_is_analysed(tmp_path):
+    contents = {"a": _content(patient=""), "b": _content("1.2.3.2", patient="")}
+    assert _ends(*_plan(tmp_path, contents)) == [("a", "image"), ("b", "image")]

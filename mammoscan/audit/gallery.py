@@ -113,7 +113,11 @@ def _picture(audit: Audit, pair: Pair, threshold: Threshold | None) -> tuple[byt
     if not path.is_file():
         return None, "no picture: the image is not in the archive"
     try:
-        pixels = display_pixels(path)
+        pixels = display_pixels(path, pair.image.sop_instance_uid)
+    except InputError as error:
+        return None, f"no picture: {error.message}"
+    except _OtherImageError:
+        return None, "no picture: the file holds another image now than the one that has this score"
     except Exception as error:
         log.warning("no picture of %s: %s", pair.image.path, type(error).__name__)
         return None, f"no picture: the image cannot be shown ({type(error).__name__})"
@@ -121,17 +125,23 @@ def _picture(audit: Audit, pair: Pair, threshold: Threshold | None) -> tuple[byt
     return draw(pixels, pair, of_marks), ""
 
 
-def display_pixels(path: Path) -> NDArray[np.uint8]:
-    """An image in display sense, uint8, as the run decodes it."""
+class _OtherImageError(Exception):
+    """A file was replaced since the results were made."""
+
+
+def display_pixels(path: Path, sop_instance_uid: str = "") -> NDArray[np.uint8]:
+    """An image in display sense, uint8, as the run decodes it and turns it upright. sop_instance_uid: whose it must be, where known."""
     # Imported here: the decoders load only where a picture is wanted.
-    from mammoscan import header, pixels
+    from mammoscan import header, pixels, polarity
 
     status = path.stat()
     file = SourceFile(path, path.name, status.st_size, status.st_mtime_ns)
     found = header.read_header(file, include=SWITCHABLE, settle_seconds=0.0, now=time.time())
     if not isinstance(found, Header):
         raise InputError(found.reason, path=path)
-    image = pixels.read_image(found, max_pixels=AnalysisConfig().max_pixels)
+    if sop_instance_uid and found.sop_instance_uid != sop_instance_uid:
+        raise _OtherImageError
+    image = polarity.upright(pixels.read_image(found, max_pixels=AnalysisConfig().max_pixels))
     return np.asarray(np.clip(image.pixels * 255 + 0.5, 0, 255), dtype=np.uint8)
 
 

@@ -1,36 +1,35 @@
-"""Ground truth from a CSV file: who is it about, what is true, and where.
+"""Ground truth from a table (text or workbook): who is it about, what is true, and where.
 
 A row names its case by the first of these that the file has: ``sop_instance_uid``; ``path`` (below
 the archive's root); ``patient_id`` with ``laterality`` (and ``view``); ``study_instance_uid``;
 ``patient_id``; or ``id`` for predictions made elsewhere. Other headings are given with
 ``--column name=heading``. Nothing is ever joined by position.
 
-Several rows of one image are several lesions, if each has its own location. Any other repetition
-is an error with its rows.
+Several rows of one image are several lesions, if each has its own location. Rows about more than one image (a view,
+breast, study or patient) may repeat their label, once for each image. Any other repetition, and any contradiction, is
+an error with its rows.
 """
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from mammoscan import identifiers
 from mammoscan.audit import lesions
 from mammoscan.audit.lesions import Lesion
 from mammoscan.errors import LabelError
+from mammoscan.tablefile import IDENTIFIERS, decimal_mark, find_columns, number, plain, read_table
 
 # Name to the headings it is found under, in lower case with blanks and dashes as underscores.
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "sop_instance_uid": ("sop_instance_uid", "sopinstanceuid", "sop_uid"),
+    **IDENTIFIERS,
     "path": ("path", "file", "file_path", "filename", "image"),
     "id": ("id", "case", "case_id", "image_id"),
-    "patient_id": ("patient_id", "patientid", "patient", "patient_code"),
     "laterality": ("laterality", "side", "breast", "image_laterality"),
     "view": ("view", "view_position", "viewposition"),
-    "study_instance_uid": ("study_instance_uid", "studyinstanceuid", "study_uid", "study"),
     "label": ("label", "truth", "malignant", "cancer", "pathology", "class", "outcome"),
     "x": ("x", "centre_x", "center_x", "lesion_x"),
     "y": ("y", "centre_y", "center_y", "lesion_y"),
@@ -45,6 +44,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "lesion_kind": ("lesion_kind", "kind", "lesion_type", "abnormality", "finding"),
     "size_mm": ("size_mm", "lesion_size_mm", "diameter_mm", "size"),
 }
+NUMERIC = {"x", "y", "radius", "x0", "y0", "x1", "y1", "age", "size_mm"}
 POSITIVE = {"1", "1.0", "malignant", "cancer", "positive", "pos", "yes", "true", "m"}
 BENIGN = {"benign", "benign_without_callback", "b"}
 NORMAL = {"normal", "n"}
@@ -70,6 +70,8 @@ class Key(str, Enum):
         return tuple(self.value.split("+"))
 
 
+# Keys of one image each: to say the same twice is a slip. The others are about several, each with a row of its own.
+ONE_IMAGE = {Key.SOP, Key.PATH, Key.ID}
 KEYS = (Key.SOP, Key.PATH, Key.VIEW, Key.BREAST, Key.STUDY, Key.PATIENT, Key.ID)
 
 
@@ -102,56 +104,15 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """A file of labels, all about the same kind of case."""
+    """A file of labels, all about the same kind of case. notes: what should be said of how it was read."""
 
     key: Key
     labels: tuple[Label, ...]
-
-
-def plain(heading: str) -> str:
-    """A heading as it is compared: lower case, blanks and dashes as underscores."""
-    return heading.strip().lstrip("\ufeff").lower().replace(" ", "_").replace("-", "_")
-
-
-def find_columns(
-    headings: list[str], known: Mapping[str, tuple[str, ...]], chosen: Mapping[str, str], path: Path
-) -> dict[str, int]:
-    """Position of every known column in a heading row; ``chosen`` (name to heading) goes first.
-
-    Raises
-    ------
-    LabelError
-        Where a chosen heading does not exist, or two headings mean the same.
-    """
-    names = [plain(h) for h in headings]
-    out: dict[str, int] = {}
-    for name, heading in chosen.items():
-        if plain(heading) not in names:
-            raise LabelError(f"no column {heading!r}", path=path, remedy=f"it has: {', '.join(headings)}")
-        out[name] = names.index(plain(heading))
-    taken = set(out.values())
-    for name, spellings in known.items():
-        if name in out:
-            continue
-        found = [i for i, n in enumerate(names) if n in spellings and i not in taken]
-        if len(found) > 1:
-            exact = [i for i in found if names[i] == name]
-            if len(exact) != 1:
-                both = " and ".join(repr(headings[i]) for i in found)
-                raise LabelError(
-                    f"columns {both} could both be {name}",
-                    path=path,
-                    remedy=f"choose with --column {name}=HEADING",
-                )
-            found = exact
-        if found:
-            out[name] = found[0]
-            taken.add(found[0])
-    return out
+    notes: tuple[str, ...] = ()
 
 
 def read_labels(path: Path, chosen: Mapping[str, str] | None = None) -> Labels:
-    """Read and check a file of labels (UTF-8 CSV with a heading row).
+    """Read and check a table of labels with a heading row, in any form that ``tablefile`` reads.
 
     Raises
     ------
@@ -159,8 +120,13 @@ def read_labels(path: Path, chosen: Mapping[str, str] | None = None) -> Labels:
         With the rows, for anything that cannot be used: no key or label column, an unreadable
         value, duplicates, contradictions.
     """
-    headings, rows = read_csv(path)
-    columns = find_columns(headings, COLUMNS, chosen or {}, path)
+    heading = {plain((chosen or {}).get("label", "label"))} if chosen and "label" in chosen else set(COLUMNS["label"])
+
+    def fits(names: Collection[str]) -> bool:
+        return not heading.isdisjoint(names)
+
+    table = read_table(path, fits)
+    columns = find_columns(table, COLUMNS, chosen)
     if "label" not in columns:
         raise LabelError("no label column", path=path, remedy="name one with --column label=HEADING")
     key = next((k for k in KEYS if all(c in columns for c in k.columns)), None)
@@ -172,14 +138,10 @@ def read_labels(path: Path, chosen: Mapping[str, str] | None = None) -> Labels:
         )
     cases: dict[tuple[str, ...], list[_Row]] = {}
     problems: list[str] = []
-    for line, cells in rows:
+    mark = decimal_mark(table, columns, NUMERIC)
+    for line, cells in table.rows(columns):
         try:
-            row = _row(
-                line,
-                {name: cells[i].strip() if i < len(cells) else "" for name, i in columns.items()},
-                key,
-                path,
-            )
+            row = _row(line, cells, key, path, mark)
         except ValueError as error:
             problems.append(f"row {line}: {error}")
             continue
@@ -187,7 +149,7 @@ def read_labels(path: Path, chosen: Mapping[str, str] | None = None) -> Labels:
     labels = []
     for found in cases.values():
         try:
-            labels.append(_merge(found))
+            labels.append(_merge(found, key))
         except ValueError as error:
             problems.append(str(error))
     if problems:
@@ -195,22 +157,7 @@ def read_labels(path: Path, chosen: Mapping[str, str] | None = None) -> Labels:
         raise LabelError(shown, path=path, remedy="correct these rows; row 1 is the heading")
     if not labels:
         raise LabelError("no labels", path=path)
-    return Labels(key, tuple(labels))
-
-
-def read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Heading row and (line number, cells) of a CSV file with comma, semicolon or tab."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelError(f"cannot be read as UTF-8 text: {error}", path=path) from error
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(text.splitlines(), delimiter=delimiter)
-    rows = [(reader.line_num, cells) for cells in reader if any(c.strip() for c in cells)]
-    if not rows:
-        raise LabelError("the file is empty", path=path)
-    return rows[0][1], rows[1:]
+    return Labels(key, tuple(labels), table.notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +183,14 @@ class _Row:
         return (self.lesion.box, self.lesion.radius) if self.lesion else self.seg
 
 
-def _row(line: int, cells: Mapping[str, str], key: Key, path: Path) -> _Row:
+def _row(line: int, cells: Mapping[str, str], key: Key, path: Path, mark: str) -> _Row:
     values = []
     for name in key.columns:
         value = cells[name]
         if not value:
             raise ValueError(f"{name} is empty")
+        if why := identifiers.lost(value):
+            raise ValueError(f"{name} {why}")
         if name == "laterality":
             if value.lower() not in SIDES:
                 raise ValueError(f"laterality {value!r} is neither L nor R")
@@ -257,7 +206,7 @@ def _row(line: int, cells: Mapping[str, str], key: Key, path: Path) -> _Row:
         density = ""
     if density and density not in DENSITIES:
         raise ValueError(f"density {density!r} is none of a to d or 1 to 4")
-    size = _number(cells, "size_mm")
+    size = _number(cells, "size_mm", mark)
     if size is not None and size <= 0:
         raise ValueError("size_mm must be above 0")
     seg = cells.get("seg", "")
@@ -266,10 +215,10 @@ def _row(line: int, cells: Mapping[str, str], key: Key, path: Path) -> _Row:
         tuple(values),
         positive,
         class_name,
-        _lesion(cells),
+        _lesion(cells, mark),
         (path.parent / seg) if seg else None,
         DENSITIES.get(density, ""),
-        _number(cells, "age"),
+        _number(cells, "age", mark),
         cells.get("lesion_kind", "").lower(),
         size,
         _stated(line, cells, key),
@@ -297,22 +246,16 @@ def read_class(text: str) -> tuple[bool, str]:
     raise ValueError(f"label {text!r} is none of malignant, benign, normal, positive, negative, 1, 0, yes, no")
 
 
-def _number(cells: Mapping[str, str], name: str) -> float | None:
+def _number(cells: Mapping[str, str], name: str, mark: str) -> float | None:
     text = cells.get(name, "")
     if not text or text.lower() in {"nan", "na", "unknown"}:
         return None
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise ValueError(f"{name} {text!r} is not a number") from error
-    if not math.isfinite(value):
-        raise ValueError(f"{name} {text!r} is not finite")
-    return value
+    return number(text, name, mark)
 
 
-def _lesion(cells: Mapping[str, str]) -> Lesion | None:
-    corners = [_number(cells, n) for n in ("x0", "y0", "x1", "y1")]
-    x, y, radius = (_number(cells, n) for n in ("x", "y", "radius"))
+def _lesion(cells: Mapping[str, str], mark: str) -> Lesion | None:
+    corners = [_number(cells, n, mark) for n in ("x0", "y0", "x1", "y1")]
+    x, y, radius = (_number(cells, n, mark) for n in ("x", "y", "radius"))
     if all(c is not None for c in corners):
         x0, y0, x1, y1 = (float(c) for c in corners if c is not None)
         if not (x0 < x1 and y0 < y1):
@@ -329,14 +272,16 @@ def _lesion(cells: Mapping[str, str]) -> Lesion | None:
     return lesions.circle(x, y, radius)
 
 
-def _merge(rows: list[_Row]) -> Label:
+def _merge(rows: list[_Row], key: Key) -> Label:
     lines = tuple(r.line for r in rows)
     where = "rows " + ", ".join(map(str, lines)) + f" ({' '.join(rows[0].key)})"
     if len(rows) > 1:
         if not all(r.located for r in rows):
             same = len({(r.positive, r.class_name) for r in rows}) == 1
-            raise ValueError(f"{where}: {'duplicate' if same else 'contradictory'} labels")
-        if len({r.place for r in rows}) < len(rows):
+            if not same or key in ONE_IMAGE:
+                raise ValueError(f"{where}: {'duplicate' if same else 'contradictory'} labels")
+        placed = [r.place for r in rows if r.located]
+        if len(set(placed)) < len(placed):
             raise ValueError(f"{where}: the same location twice")
         for name in ("density", "age"):
             if len({getattr(r, name) for r in rows}) > 1:

@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 
 from mammoscan.audit import lesions
 from mammoscan.audit.froc import Marks
-from mammoscan.audit.labels import Key, Label, Labels
+from mammoscan.audit.labels import ONE_IMAGE, Key, Label, Labels
 from mammoscan.audit.lesions import Lesion
 from mammoscan.audit.results import CLASSES, ImageResult, Results
 from mammoscan.errors import LabelError, UsageError
+from mammoscan.identifiers import Spellings
 
 LEVELS = ("region", "image", "breast", "patient", "study")
-_IMAGE_KEYS = {Key.SOP, Key.PATH, Key.ID, Key.VIEW}
+_IMAGE_KEYS = {*ONE_IMAGE, Key.VIEW}
+# Keys that begin with a number which people keep in spreadsheets.
+_NUMBERED = {Key.ID, Key.VIEW, Key.BREAST, Key.PATIENT}
+_MOST = 20  # rows that an error or a note names
 ALLOWED: dict[str, set[Key]] = {
     "region": _IMAGE_KEYS,
     "image": _IMAGE_KEYS,
@@ -42,13 +46,14 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Labels and results joined; what found no partner, with why."""
+    """Labels and results joined; what found no partner, with why. notes: how the tables were read and matched."""
 
     key: Key
     pairs: tuple[Pair, ...]
     unmatched_labels: tuple[tuple[Label, str], ...]
     unmatched_results: tuple[ImageResult, ...]
     results: Results
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +82,9 @@ def join(labels: Labels, results: Results) -> Joined:
     Raises
     ------
     LabelError
-        With the rows: where a label's identifier fits two results or a result two labels, where a
-        row states another side, view or study than its result, and where a segmentation cannot be
-        read or is of other images.
+        With the rows: where a label's identifier fits two results or a result two labels, with or without
+        leading zeros, where a row states another side, view or study than its result, and where a
+        segmentation cannot be read or is of other images.
     """
     index: dict[tuple[str, ...], list[ImageResult]] = {}
     for image in results.images:
@@ -87,15 +92,23 @@ def join(labels: Labels, results: Results) -> Joined:
             index.setdefault(key, []).append(image)
     pairs: list[Pair] = []
     lost: list[tuple[Label, str]] = []
-    taken: set[str] = set()
+    taken: dict[str, Label] = {}
     problems: list[str] = []
+    restored: list[str] = []
+    keys = _Keys(labels, index)
     segs: dict[Path, Mapping[str, tuple[Lesion, ...]]] = {}
     for label in labels.labels:
-        found = index.get(label.key, [])
+        named, why = keys.find(label)
+        if named is None:
+            problems.append(why)
+            continue
+        found = index.get(named, [])
         if not found:
             reason = results.failed.get(label.key[0], "") if len(label.key) == 1 else ""
-            lost.append((label, f"not analysed: {reason}" if reason else "no such result"))
-        elif labels.key in {Key.SOP, Key.PATH, Key.ID} and len(found) > 1:
+            lost.append((label, f"not analysed: {reason}" if reason else why or "no such result"))
+        elif why:
+            restored.append(why)
+        if labels.key in ONE_IMAGE and len(found) > 1:
             raise LabelError(
                 f"label {label.key[0]!r} (row {label.rows[0]}) fits {len(found)} results", path=results.source
             )
@@ -103,9 +116,12 @@ def join(labels: Labels, results: Results) -> Joined:
         others = _segmented(label, label.other_segs, found, segs)
         for image in found:
             if image.id in taken:
-                raise LabelError(f"result {image.id!r} fits two labels (row {label.rows[0]})", path=results.source)
-            taken.add(image.id)
-            problems += _contradictions(label, image)
+                raise LabelError(
+                    f"result {image.id!r} fits two labels (row {label.rows[0]}); the other is row {taken[image.id].rows[0]}",
+                    path=results.source,
+                )
+            taken[image.id] = label
+            problems += _contradictions(label, image, one=labels.key in ONE_IMAGE)
             pairs.append(
                 Pair(
                     image,
@@ -115,19 +131,64 @@ def join(labels: Labels, results: Results) -> Joined:
                 )
             )
     if problems:
-        shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
-        raise LabelError(shown, path=results.source, remedy="correct these rows of the labels; row 1 is the heading")
+        raise LabelError(
+            _listed(problems), path=results.source, remedy="correct these rows of the labels; row 1 is the heading"
+        )
     rest = tuple(image for image in results.images if image.id not in taken)
-    return Joined(labels.key, tuple(pairs), tuple(lost), rest, results)
+    notes = [f"labels: {note}" for note in labels.notes] + [f"results: {note}" for note in results.notes]
+    if restored:
+        notes.append(f"matched though leading zeros differ, as spreadsheets drop them: {_listed(restored)}")
+    return Joined(labels.key, tuple(pairs), tuple(lost), rest, results, tuple(notes))
 
 
-def _contradictions(label: Label, image: ImageResult) -> list[str]:
-    """Where rows state another side, view or study than the result that they meet."""
+def _listed(texts: Sequence[str]) -> str:
+    return "; ".join(texts[:_MOST]) + (f"; and {len(texts) - _MOST} more" if len(texts) > _MOST else "")
+
+
+class _Keys:
+    """The key under which the results know a label's case; numbers may have lost their leading zeros on the way."""
+
+    def __init__(self, labels: Labels, index: Mapping[tuple[str, ...], Sequence[ImageResult]]) -> None:
+        self._index = index
+        self._name = labels.key.columns[0]
+        self._spellings = (
+            Spellings((key[0] for key in index), [label.key[0] for label in labels.labels])
+            if labels.key in _NUMBERED
+            else None
+        )
+
+    def find(self, label: Label) -> tuple[tuple[str, ...] | None, str]:
+        """The key, and a note where it is spelled in another way; None and why where it could be two cases."""
+        written, *rest = label.key
+        if self._spellings is None:
+            return label.key, ""
+        found = self._spellings.find(written)
+        said = f"row {label.rows[0]}: {self._name} {written!r}"
+        if len(found.known) > 1:
+            candidates = " or ".join(f"{value!r} ({self._where(value)})" for value in found.known)
+            return None, f"{said} could be {candidates}, which differ in leading zeros only"
+        if not found.known:
+            near = " and ".join(map(repr, found.near))
+            return label.key, f"no such result; {near} differs in leading zeros" if near else ""
+        (value,) = found.known
+        return (value, *rest), "" if value == written else f"{said} is {value!r}"
+
+    def _where(self, value: str) -> str:
+        image = next(images[0] for key, images in self._index.items() if key[0] == value)
+        return f"row {image.row} of the results" if image.row else image.path or image.id
+
+
+def _contradictions(label: Label, image: ImageResult, *, one: bool) -> list[str]:
+    """Where rows state another side, view or study than the result that they meet.
+
+    one: every row is about this image. Rows about several each state their own, so that one of them must agree.
+    """
     known = {"laterality": image.laterality, "view": image.view, "study_instance_uid": image.study_instance_uid}
+    agreed = set() if one else {name for _, name, value in label.stated if known[name] == value}
     return [
         f"row {row} says {name} {value!r}, the result {image.path or image.id} {known[name]!r}"
         for row, name, value in label.stated
-        if known[name] and known[name] != value
+        if known[name] and known[name] != value and name not in agreed
     ]
 
 

@@ -136,6 +136,7 @@ def metrics_json(audit: Audit) -> bytes:
         "model": joined.results.model,
         "labels": audit.config.labels.name,
         "joined_by": joined.key.value,
+        "notes": list(joined.notes),
         "settings": dict(as_mapping(audit.config.settings)),
         "counts": {
             "pairs": len(joined.pairs),
@@ -159,7 +160,10 @@ def metrics_json(audit: Audit) -> bytes:
             for d in audit.differences
         ],
         "comparisons": [_comparison(c) for c in audit.comparisons],
-        "bars": [{"bar": v.bar.text, "level": v.level, "value": v.value, "met": v.met} for v in audit.verdicts],
+        "bars": [
+            {"bar": v.bar.text, "level": v.level, "value": v.value, "met": v.met, **_interval(v.interval), "refused": v.refused}
+            for v in audit.verdicts
+        ],
         "exit_status": int(audit.exit),
     }  # fmt: skip
     return (json.dumps(_finite(data), indent=1, ensure_ascii=False) + "\n").encode()

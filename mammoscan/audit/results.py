@@ -1,26 +1,25 @@
-"""Results to audit: the tables that a run wrote, or a CSV of scores made elsewhere."""
+"""Results to audit: the tables that a run wrote, or a table of scores made elsewhere."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mammoscan.audit.labels import DENSITIES, SIDES, find_columns, plain, read_csv
+from mammoscan import identifiers
+from mammoscan.audit.labels import DENSITIES, SIDES
 from mammoscan.audit.lesions import Mark
 from mammoscan.errors import LabelError
+from mammoscan.tablefile import IDENTIFIERS, decimal_mark, find_columns, number, plain, read_table
 
 # Name to the headings it is found under; the first is the run's own.
 IMAGE_COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id", "case", "case_id", "image_id"),
-    "sop_instance_uid": ("sop_instance_uid", "sopinstanceuid", "sop_uid"),
+    **IDENTIFIERS,
     "path": ("path", "file", "file_path", "filename"),
-    "patient_id": ("patient_id", "patientid", "patient", "patient_code"),
-    "study_instance_uid": ("study_instance_uid", "studyinstanceuid", "study_uid", "study"),
     "laterality": ("laterality", "side", "breast"),
     "view": ("view", "view_position"),
     "score": ("malignancy", "score", "malignancy_score", "prediction", "probability"),
@@ -59,6 +58,7 @@ STUDY_COLUMNS = {
     "R": ("malignancy_right",),
 }
 CLASSES = ("normal", "benign", "malignant")
+NUMERIC = {"score", *CLASSES, "age"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ class ImageResult:
     score: higher is more suspicious; a probability where all scores lie in 0 to 1.
     classes: probabilities of normal, benign, malignant, or None. folder: the study's reports.
     breast_score, study_score: those that the run gave its breast and its study, from all their images.
+    row: its row in the table.
     """
 
     id: str
@@ -87,6 +88,7 @@ class ImageResult:
     marks: tuple[Mark, ...] = ()
     breast_score: float | None = None
     study_score: float | None = None
+    row: int = 0
 
     def score_for(self, level: str) -> float:
         """The score that stands for this image's part in a case of a level."""
@@ -111,6 +113,7 @@ class Results:
     has_marks: bool
     archive: Path | None
     model: str
+    notes: tuple[str, ...] = ()
 
     def points(self, level: str) -> dict[str, float]:
         """The operating points of a level, the run's own first; breasts, studies and patients share theirs."""
@@ -123,7 +126,7 @@ def is_run_folder(path: Path) -> bool:
 
 
 def read_results(path: Path, chosen: Mapping[str, str] | None = None) -> Results:
-    """Read a run's folder or a CSV file.
+    """Read a run's folder or a table.
 
     Raises
     ------
@@ -138,7 +141,8 @@ def _read_run(folder: Path) -> Results:
         raise LabelError("not a results folder: images.csv or run.json is missing", path=folder)
     run = _json(folder / "run.json")
     marks = _read_marks(folder / "findings.csv")
-    images = _with_cases(_read_images(folder / "images.csv", {}, marks or {}), folder / "studies.csv")
+    images, notes = _read_images(folder / "images.csv", {}, marks or {})
+    images = _with_cases(images, folder / "studies.csv")
     archive = _first(run, ("archive",), ("config", "archive"), ("configuration", "archive"))
     model = _first(run, ("model", "sha256"), ("model", "name"))
     return Results(
@@ -150,17 +154,28 @@ def _read_run(folder: Path) -> Results:
         has_marks=marks is not None,
         archive=Path(str(archive)) if archive else None,
         model=str(model or ""),
+        notes=notes,
     )
 
 
 def _read_foreign(path: Path, chosen: Mapping[str, str]) -> Results:
-    return Results(path.stem, path, _read_images(path, chosen, {}), {}, {}, has_marks=False, archive=None, model="")
+    images, notes = _read_images(path, chosen, {}, foreign=True)
+    return Results(path.stem, path, images, {}, {}, has_marks=False, archive=None, model="", notes=notes)
 
 
-def _read_images(path: Path, chosen: Mapping[str, str], marks: Mapping[str, list[Mark]]) -> tuple[ImageResult, ...]:
-    headings, rows = read_csv(path)
-    known = dict(IMAGE_COLUMNS)
-    columns = find_columns(headings, known, {k: v for k, v in chosen.items() if k in known}, path)
+def _read_images(
+    path: Path, chosen: Mapping[str, str], marks: Mapping[str, list[Mark]], *, foreign: bool = False
+) -> tuple[tuple[ImageResult, ...], tuple[str, ...]]:
+    """The images, and what should be said of how they were read. foreign: by people, who use spreadsheets."""
+    chosen = {k: v for k, v in chosen.items() if k in IMAGE_COLUMNS}
+    heading = {plain(chosen["score"])} if "score" in chosen else set(IMAGE_COLUMNS["score"])
+
+    def fits(names: Collection[str]) -> bool:
+        return not heading.isdisjoint(names)
+
+    table = read_table(path, fits)
+    columns = find_columns(table, IMAGE_COLUMNS, chosen)
+    mark = decimal_mark(table, columns, NUMERIC) if foreign else "."
     if "score" not in columns:
         raise LabelError("no score column", path=path, remedy="name one with --column score=HEADING")
     if not {"id", "sop_instance_uid", "path", "patient_id", "study_instance_uid"} & set(columns):
@@ -172,12 +187,13 @@ def _read_images(path: Path, chosen: Mapping[str, str], marks: Mapping[str, list
     images: list[ImageResult] = []
     seen: dict[str, int] = {}
     problems: list[str] = []
-    for line, cells in rows:
-        get = {name: unguard(cells[i]) if i < len(cells) else "" for name, i in columns.items()}
+    for line, get in table.rows(columns):
         if get["score"] == "":
             continue  # a failed image of a run; its reason is in files.csv
         try:
-            image = _image(get, marks)
+            if foreign:
+                _check_identifiers(get)
+            image = _image(get, marks, line, mark)
         except ValueError as error:
             problems.append(f"row {line}: {error}")
             continue
@@ -190,11 +206,17 @@ def _read_images(path: Path, chosen: Mapping[str, str], marks: Mapping[str, list
         raise LabelError("; ".join(problems[:20]) + more, path=path)
     if not images:
         raise LabelError("no image has a score", path=path)
-    return tuple(images)
+    return tuple(images), table.notes
 
 
-def _image(get: Mapping[str, str], marks: Mapping[str, list[Mark]]) -> ImageResult:
-    score = _float(get["score"], "score")
+def _check_identifiers(get: Mapping[str, str]) -> None:
+    for name in ("id", *IDENTIFIERS):
+        if why := identifiers.lost(get.get(name, "")):
+            raise ValueError(f"{name} {why}")
+
+
+def _image(get: Mapping[str, str], marks: Mapping[str, list[Mark]], row: int, mark: str) -> ImageResult:
+    score = number(get["score"], "score", mark)
     sop, file = get.get("sop_instance_uid", ""), get.get("path", "").replace("\\", "/").removeprefix("./")
     study, patient = get.get("study_instance_uid", ""), get.get("patient_id", "")
     side = SIDES.get(get.get("laterality", "").lower(), "")
@@ -205,7 +227,7 @@ def _image(get: Mapping[str, str], marks: Mapping[str, list[Mark]]) -> ImageResu
         raise ValueError("no identifier")
     classes = None
     if all(get.get(c, "") for c in CLASSES):
-        normal, benign, malignant = (_float(get[c], c) for c in CLASSES)
+        normal, benign, malignant = (number(get[c], c, mark) for c in CLASSES)
         classes = (normal, benign, malignant)
     date = get.get("study_date", "")
     year = re.match(r"(\d{4})", date)
@@ -222,37 +244,37 @@ def _image(get: Mapping[str, str], marks: Mapping[str, list[Mark]]) -> ImageResu
         score=score,
         classes=classes,
         density=DENSITIES.get(get.get("density", "").lower(), ""),
-        age=_float(age, "age") if age and age.lower() != "unknown" else None,
+        age=number(age, "age", mark) if age and age.lower() != "unknown" else None,
         manufacturer=get.get("manufacturer", ""),
         year=year.group(1) if year else "",
         folder=folder,
         marks=tuple(marks.get(sop, ())),
+        row=row,
     )
 
 
 def _read_marks(path: Path) -> dict[str, list[Mark]] | None:
     if not path.is_file():
         return None
-    headings, rows = read_csv(path)
-    columns = find_columns(headings, FINDING_COLUMNS, {}, path)
+    table = read_table(path)
+    columns = find_columns(table, FINDING_COLUMNS)
     if not {"sop_instance_uid", "x", "y", "score"} <= set(columns):
         return None
     out: dict[str, list[Mark]] = {}
-    for line, cells in rows:
-        get = {name: unguard(cells[i]) if i < len(cells) else "" for name, i in columns.items()}
+    for line, get in table.rows(columns):
         try:
             corners = [get.get(n, "") for n in ("x0", "y0", "x1", "y1")]
             box = None
             if all(corners):
-                x0, y0, x1, y1 = (_float(c, "box") for c in corners)
+                x0, y0, x1, y1 = (number(c, "box") for c in corners)
                 box = (x0, y0, x1, y1)
             area = get.get("area", "")
             mark = Mark(
                 number=get.get("number", ""),
-                centre=(_float(get["x"], "x"), _float(get["y"], "y")),
+                centre=(number(get["x"], "x"), number(get["y"], "y")),
                 box=box,
-                area=_float(area, "area") if area else None,
-                score=_float(get["score"], "score"),
+                area=number(area, "area") if area else None,
+                score=number(get["score"], "score"),
                 kind=get.get("kind", ""),
             )
         except ValueError as error:
@@ -264,13 +286,12 @@ def _read_marks(path: Path) -> dict[str, list[Mark]] | None:
 def _read_failed(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
-    headings, rows = read_csv(path)
-    columns = find_columns(headings, FILE_COLUMNS, {}, path)
+    table = read_table(path)
+    columns = find_columns(table, FILE_COLUMNS)
     if "reason" not in columns:
         return {}
     out: dict[str, str] = {}
-    for _, cells in rows:
-        get = {name: unguard(cells[i]) if i < len(cells) else "" for name, i in columns.items()}
+    for _, get in table.rows(columns):
         if get["reason"]:
             for name in ("sop_instance_uid", "path"):
                 if get.get(name):
@@ -298,15 +319,14 @@ def _with_cases(images: tuple[ImageResult, ...], path: Path) -> tuple[ImageResul
     """The images with the scores that the run's ``studies.csv`` gives their breasts and studies."""
     if not path.is_file():
         return images
-    headings, rows = read_csv(path)
-    columns = find_columns(headings, STUDY_COLUMNS, {}, path)
+    table = read_table(path)
+    columns = find_columns(table, STUDY_COLUMNS)
     if "study_instance_uid" not in columns:
         return images
     scores: dict[str, dict[str, float]] = {}
-    for line, cells in rows:
-        get = {name: unguard(cells[i]) if i < len(cells) else "" for name, i in columns.items()}
+    for line, get in table.rows(columns):
         try:
-            found = {side: _float(get[side], side) for side in ("study", "L", "R") if get.get(side)}
+            found = {side: number(get[side], side) for side in ("study", "L", "R") if get.get(side)}
         except ValueError as error:
             raise LabelError(f"row {line}: {error}", path=path) from error
         scores[get["study_instance_uid"]] = found
@@ -333,19 +353,3 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise LabelError(f"cannot be read: {error}", path=path) from error
     return data if isinstance(data, dict) else {}
-
-
-def unguard(cell: str) -> str:
-    """Take off the quote that keeps a spreadsheet from running a cell as a formula."""
-    cell = cell.strip()
-    return cell[1:] if len(cell) > 1 and cell[0] == "'" and cell[1] in "=+-@\t\r" else cell
-
-
-def _float(text: str, name: str) -> float:
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise ValueError(f"{name} {text!r} is not a number") from error
-    if not math.isfinite(value):
-        raise ValueError(f"{name} {text!r} is not finite")
-    return value

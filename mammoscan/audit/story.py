@@ -12,6 +12,7 @@ import numpy as np
 
 from mammoscan.audit.compare import McNemar, PairedAuc, changed_sides, mcnemar, paired_delong
 from mammoscan.audit.froc import FALSE_MARKS
+from mammoscan.audit.intervals import Interval
 from mammoscan.audit.labels import COLUMNS, read_labels
 from mammoscan.audit.match import Cases, Joined, Regions, build, build_regions, join, levels_for
 from mammoscan.audit.measure import LevelAudit, Measure, Settings, Threshold, measure_froc, measure_level
@@ -60,12 +61,17 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a bar is met, by the value found (None: refused or missing, which fails)."""
+    """Whether a bar is met, by the value found (None: refused or missing, which fails).
+
+    interval: of the metric. refused: why the metric has no value.
+    """
 
     bar: Bar
     level: str
     value: float | None
     met: bool
+    interval: Interval | None = None
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,9 +357,8 @@ def judge(bar: Bar, found: Audit) -> Verdict:
         interval = measure.interval
         edge = None if interval is None else interval.lower if better_high else interval.upper
         value = edge if edge is not None and np.isfinite(edge) else None
-    if value is None:
-        return Verdict(bar, level, None, met=False)
-    return Verdict(bar, level, float(value), met=bool(value >= bar.least if better_high else value <= bar.least))
+    met = value is not None and bool(value >= bar.least if better_high else value <= bar.least)
+    return Verdict(bar, level, None if value is None else float(value), met, measure.interval, measure.refused)
 
 
 def as_mapping(settings: Settings) -> Mapping[str, object]:

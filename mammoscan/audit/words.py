@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mammoscan.audit.compare import McNemar
 from mammoscan.audit.measure import LevelAudit, Measure, Threshold, is_probability, reaches
 from mammoscan.audit.results import ImageResult
-from mammoscan.audit.story import Audit, Comparison
+from mammoscan.audit.story import Audit, Comparison, Verdict
 from mammoscan.audit.subgroups import FACTORS, SMALL
 
 UNITS = {
@@ -99,9 +99,33 @@ def summary(audit: Audit) -> tuple[str, ...]:
         out.append(
             f"Not in these numbers: {lost:,} labels without a result and {rest:,} results without a label (unmatched.csv)."
         )
+    out += [f"{note[0].upper()}{note[1:]}." for note in audit.joined.notes]
     for v in audit.verdicts:
         value = "no value" if v.value is None else f"{v.value:.4f}"
         out.append(f"Requirement {v.bar.text} ({v.level} level): {value}, {'met' if v.met else NOT_MET}.")
+    return tuple(out)
+
+
+def missed(v: Verdict) -> str:
+    """A ``--fail-under`` that is not met: by how much, and how certain the value is."""
+    said = f"--fail-under {v.bar.text} is {NOT_MET} ({v.level} level): "
+    if v.value is None:
+        return f"{said}no value, {v.refused or 'the interval has no such limit'}"
+    side = "below" if v.value < v.bar.least else "above"
+    span = ""
+    if v.interval is not None and math.isfinite(v.interval.lower):
+        span = f" (95 % interval {v.interval.lower:.4f} to {v.interval.upper:.4f})"
+    return f"{said}{v.value:.4f} is {abs(v.value - v.bar.least):.2g} {side} {v.bar.least:g}{span}"
+
+
+def complaints(audit: Audit) -> tuple[str, ...]:
+    """What is wrong, one line each, for a run that otherwise says nothing: bars not met, cases without a partner."""
+    out = [missed(v) for v in audit.verdicts if not v.met]
+    lost, rest = len(audit.joined.unmatched_labels), len(audit.joined.unmatched_results)
+    if lost or rest:
+        out.append(
+            f"{lost:,} labels without a result, {rest:,} results without a label: see {audit.config.out / 'unmatched.csv'}"
+        )
     return tuple(out)
 
 

@@ -21,7 +21,7 @@ def _columns(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> t
     "--labels",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Ground truth: a CSV file with a heading row.",
+    help="Ground truth: a table with a heading row (CSV, .xlsx or .xls).",
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the audit.")
 @click.option(
@@ -92,7 +92,7 @@ def audit_command(
 ) -> None:  # fmt: skip
     """Hold RESULTS against ground truth.
 
-    RESULTS is a folder that `mammoscan run` wrote, a CSV file with id and score from any system,
+    RESULTS is a folder that `mammoscan run` wrote, a table with id and score from any system,
     or an archive, which is then analysed first into OUT/run.
 
     Exit status: 0 done and everything matched, 1 some labels or results found no partner, 2 usage
@@ -103,7 +103,7 @@ def audit_command(
     from mammoscan.audit.measure import Settings
     from mammoscan.audit.report import write_audit
     from mammoscan.audit.results import is_run_folder
-    from mammoscan.audit.words import summary
+    from mammoscan.audit.words import complaints, summary
 
     config = story.AuditConfig(
         results=results, labels=labels, out=out, columns=columns, levels=levels, thresholds=thresholds,
@@ -118,7 +118,10 @@ def audit_command(
         raise click.UsageError("--model is for an archive that is analysed first; RESULTS holds results already")
     found = story.audit(config)
     write_audit(found, out)
-    if not quiet:
+    if quiet:
+        for line in complaints(found):
+            click.echo(line, err=True)
+    else:
         click.echo("\n".join(summary(found)))
         click.echo(f"audit: {out / 'audit.html'}")
     raise SystemExit(int(found.exit))

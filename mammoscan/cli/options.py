@@ -10,8 +10,9 @@ import click
 
 from mammoscan import keyfile
 from mammoscan.config import SWITCHABLE, AnalysisConfig, RunConfig
+from mammoscan.errors import UsageError
 from mammoscan.report import kinds
-from mammoscan.send.destination import SendConfig, parse
+from mammoscan.send.destination import SendConfig, parse, title
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,7 +208,7 @@ def send_options(command: Callable[..., Any]) -> Callable[..., Any]:
     file = click.Path(exists=True, dir_okay=False, path_type=Path)
     default = SendConfig()
 
-    @click.option("--calling", default=default.calling, show_default=True, help="Own AE title.")
+    @click.option("--calling", default=default.calling, show_default=True, callback=_title, help="Own AE title.")
     @click.option("--tls", is_flag=True, help="C-STORE over TLS (https is always checked).")
     @click.option("--tls-ca", type=file, default=None, help="Certificates to trust instead of the system's.")
     @click.option("--tls-cert", type=file, default=None, help="Own certificate, where the peer asks for one.")
@@ -241,6 +242,7 @@ def send_options(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="Port to listen on for storage commitment reports; 0: only on the own association.",
     )
+    @click.option("--retry-refused", is_flag=True, help="Offer again what a peer refused for good.")
     @functools.wraps(command)
     def wrapped(
         *args: Any,
@@ -254,10 +256,13 @@ def send_options(command: Callable[..., Any]) -> Callable[..., Any]:
         backoff: float,
         timeout: float,
         commit_port: int,
+        retry_refused: bool,
         **kwargs: Any,
     ) -> Any:
         def sending(destinations: tuple[str, ...]) -> SendConfig:
-            return SendConfig(
+            from mammoscan.send import credentials
+
+            config = SendConfig(
                 destinations=tuple(parse(text) for text in dict.fromkeys(destinations)),
                 calling=calling,
                 tls=tls,
@@ -269,11 +274,23 @@ def send_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 backoff=backoff,
                 timeout=timeout,
                 commit_port=commit_port,
+                retry_refused=retry_refused,
             )
+            # Now, and not when a night's work is done.
+            credentials.check(config)
+            return config
 
         return command(*args, sending=sending, **kwargs)
 
     return wrapped
+
+
+def _title(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """An AE title, or a usage error at its option."""
+    try:
+        return title(value)
+    except UsageError as error:
+        raise click.BadParameter(error.message) from error
 
 
 def _kinds(chosen: tuple[str, ...]) -> tuple[str, ...]:

@@ -40,9 +40,11 @@ def send_command(
     """Send the DICOM results below RESULTS, a folder that `mammoscan run` wrote, to each destination once.
 
     The queue stands in the folder's state file: what fails is tried again with growing waits, and by
-    the next call of the same command. What was sent is never sent again unless it has changed.
+    the next call of the same command. What was sent is never sent again unless it has changed. What a
+    peer refuses for good is said once and left out from then on.
 
-    Exit status: 0 everything is sent, 1 something is not sent yet, 2 usage, 4 a run holds the folder.
+    Exit status: 0 everything is sent or was refused before, 1 something is not sent yet or is refused now,
+    2 usage, 4 a run holds the folder.
     """
     from mammoscan import store
     from mammoscan.console import Console, set_up_logging
@@ -50,12 +52,13 @@ def send_command(
     from mammoscan.ledger import NAME, Ledger
     from mammoscan.send.deliver import deliver
 
-    set_up_logging(log_file)
     config = sending(destinations)
+    set_up_logging(log_file)
     if not (results / NAME).is_file():
         raise UsageError("not a folder of results", path=results, remedy="give the --out folder of `mammoscan run`")
     with store.output_lock(results), Ledger(results) as ledger:
         delivery = deliver(ledger, results, config, Console(quiet=quiet))
     if not quiet:
-        click.echo(f"sent now: {delivery.sent}; sent before: {delivery.already}; not sent: {delivery.unsent}")
+        before = f"; refused before: {delivery.refused}" if delivery.refused else ""
+        click.echo(f"sent now: {delivery.sent}; sent before: {delivery.already}; not sent: {delivery.unsent}{before}")
     raise SystemExit(int(ExitCode.SOME_FAILED if delivery.unsent else ExitCode.ALL_ANALYSED))

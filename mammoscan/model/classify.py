@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CPU_BATCH = 16
+MOST_BATCH = 512
 BYTES_A_CROP = 120e6  # activations of one crop in float32, with room to spare
 
 
@@ -216,9 +217,27 @@ def _stderr_to_log() -> Iterator[None]:
 
 
 def _batch_size(tf: Any) -> int:
+    """Regions in a batch: as many as half of a GPU's memory holds, ``CPU_BATCH`` where there is none.
+
+    A power of two: the memory that a process is given differs a little from run to run, and a batch of
+    another size may be computed by other kernels, so that a resumed run's scores would differ in the last bits.
+    """
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return CPU_BATCH
     tf.config.experimental.set_memory_growth(gpus[0], True)
-    memory = tf.config.experimental.get_device_details(gpus[0]).get("memory_limit", 4e9)
-    return int(np.clip(memory * 0.5 / BYTES_A_CROP, CPU_BATCH, 512)) // 8 * 8
+    crops = int(_gpu_memory(tf) * 0.5 / BYTES_A_CROP)
+    return min(MOST_BATCH, max(CPU_BATCH, 1 << max(crops.bit_length() - 1, 0)))
+
+
+def _gpu_memory(tf: Any) -> int:
+    """Bytes that TensorFlow may use of the first GPU, 0 where it does not say.
+
+    ``get_device_details`` names the card and ``get_memory_info`` what is in use; the limit is told by this list alone.
+    """
+    from tensorflow.python.client import device_lib
+
+    # The list makes the devices, with options of its own: without growth the whole card would be taken.
+    options = tf.compat.v1.ConfigProto(gpu_options=tf.compat.v1.GPUOptions(allow_growth=True))
+    found = device_lib.list_local_devices(options)
+    return next((int(device.memory_limit) for device in found if device.device_type == "GPU"), 0)

@@ -43,7 +43,10 @@ class Score:
     def log_odds(self, x: NDArray[np.floating]) -> Floats:
         """Log odds (n,) of inputs (n, len(inputs))."""
         z = (np.asarray(x, np.float64) - self.mean) / self.scale
-        return np.where(np.isfinite(z), np.clip(z, -HELD, HELD), 0.0) @ self.weight + self.intercept
+        held = np.where(np.isfinite(z), np.clip(z, -HELD, HELD), 0.0)
+        # Not a matrix product: BLAS takes rows in blocks, so that a row's last bits hang on how many stand with it.
+        # Row by row in memory, since the order of a sum is that of its terms there.
+        return np.asarray(np.ascontiguousarray(held * self.weight).sum(axis=1) + self.intercept)
 
     def __call__(self, x: NDArray[np.floating]) -> Floats:
         """Probability (n,)."""

@@ -12,19 +12,21 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.sequence import Sequence
 
-from mammoscan.domain import Laterality
+from mammoscan.domain import Flag, Laterality
 from mammoscan.report import objects
 from mammoscan.report.sr_common import to_bytes
+from mammoscan.values import held, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mammoscan.display import Display, Lut
+    from mammoscan.display import Display
     from mammoscan.domain import Finding, Prediction, ReportContext, StudyResult
+    from mammoscan.luts import Lut
 
 LAYER = "MAMMOSCAN"
 _TEXT_HEIGHT = 1 / 40  # of the image's longer side
-_Group = tuple[Laterality, str, object]
+_Group = tuple[Laterality, bool, object]
 
 
 def render(result: StudyResult, context: ReportContext, displays: Mapping[str, Display]) -> dict[str, bytes]:
@@ -36,20 +38,20 @@ def render(result: StudyResult, context: ReportContext, displays: Mapping[str, D
     for p in result.images:
         display = displays.get(p.header.sop_instance_uid)
         if display is not None and any(f.above_threshold for f in p.findings):
-            key = (p.header.laterality, p.header.photometric, (display.rescale, display.modality_lut))
+            key = (p.header.laterality, _is_inverse(p), (display.rescale, display.modality_lut))
             groups.setdefault(key, []).append(p)
     files: dict[str, bytes] = {}
     counts: dict[Laterality, int] = {}
-    for (side, photometric, _), images in groups.items():
+    for (side, inverse, _), images in groups.items():
         counts[side] = n = counts.get(side, 0) + 1
         name = f"{side.value}-{n}" if n > 1 else side.value
         shown = [(p, displays[p.header.sop_instance_uid]) for p in images]
-        files[f"presentation-state-{name}.dcm"] = _state(side, n, photometric, shown, result, context)
+        files[f"presentation-state-{name}.dcm"] = _state(side, n, inverse, shown, result, context)
     return files
 
 
 def _state(
-    side: Laterality, number: int, photometric: str, images: list[tuple[Prediction, Display]], result: StudyResult,
+    side: Laterality, number: int, inverse: bool, images: list[tuple[Prediction, Display]], result: StudyResult,
     context: ReportContext,
 ) -> bytes:  # fmt: skip
     ds = objects.instance(
@@ -75,8 +77,13 @@ def _state(
     if transforms:
         ds.SoftcopyVOILUTSequence = Sequence(transforms)
     # The output of the VOI transformation counts from black to white only after this (PS3.3 C.11.6).
-    ds.PresentationLUTShape = "INVERSE" if photometric == "MONOCHROME1" else "IDENTITY"
+    ds.PresentationLUTShape = "INVERSE" if inverse else "IDENTITY"
     return to_bytes(ds)
+
+
+def _is_inverse(prediction: Prediction) -> bool:
+    """Whether low values are bright: as the header says, unless the picture contradicts it."""
+    return (prediction.header.photometric == "MONOCHROME1") != (Flag.INVERTED in prediction.flags)
 
 
 def _area(prediction: Prediction) -> Dataset:
@@ -136,11 +143,12 @@ def _label(finding: Finding, rows: int, columns: int) -> Dataset:
 def _modality(ds: Dataset, display: Display) -> None:
     if display.modality_lut is not None:
         item = _lut(display.modality_lut)
-        item.ModalityLUTType = display.modality_lut.kind or "US"
+        item.ModalityLUTType = held(one_line(display.modality_lut.kind), "LO") or "US"
         ds.ModalityLUTSequence = Sequence([item])
     elif display.rescale is not None:
         slope, intercept, kind = display.rescale
-        ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = f"{slope:.10g}", f"{intercept:.10g}", kind
+        ds.RescaleSlope, ds.RescaleIntercept = f"{slope:.10g}", f"{intercept:.10g}"
+        ds.RescaleType = held(one_line(kind), "LO")
 
 
 def _voi(prediction: Prediction, display: Display) -> Dataset:
@@ -163,6 +171,6 @@ def _lut(lut: Lut) -> Dataset:
         count = len(lut.entries) % 65536
         item["LUTDescriptor"].value = [count - 65536 if count > 32767 else count, lut.first, lut.bits]
     if lut.explanation:
-        item.LUTExplanation = lut.explanation
+        item.LUTExplanation = held(one_line(lut.explanation), "LO")
     item.add_new("LUTData", "OW", np.asarray(lut.entries, "<u2").tobytes())
     return item

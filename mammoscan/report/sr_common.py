@@ -24,6 +24,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from mammoscan.domain import Sex
+from mammoscan.values import held
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -177,12 +178,15 @@ def headers_of(result: StudyResult) -> list[Header]:
 
 
 def study_attributes(ds: Dataset, result: StudyResult) -> None:
-    """Patient and study modules, copied from the source; Type 2 attributes that it lacks stay empty."""
+    """Patient and study modules, copied from the source; Type 2 attributes that it lacks stay empty.
+
+    Texts come as their VRs hold them: an object with longer ones is refused by those it is for.
+    """
     patient, study = result.patient, result.study
-    ds.PatientName = patient.name
-    ds.PatientID = patient.patient_id
+    ds.PatientName = held(patient.name, "PN")
+    ds.PatientID = held(patient.patient_id, "LO")
     if patient.issuer:
-        ds.IssuerOfPatientID = patient.issuer
+        ds.IssuerOfPatientID = held(patient.issuer, "LO")
     ds.PatientBirthDate = patient.birth_date
     ds.PatientSex = patient.sex.value if patient.sex is not Sex.UNKNOWN else ""
     if patient.age_string:
@@ -190,11 +194,11 @@ def study_attributes(ds: Dataset, result: StudyResult) -> None:
     ds.StudyInstanceUID = study.study_instance_uid
     ds.StudyDate = study.study_date
     ds.StudyTime = study.study_time
-    ds.AccessionNumber = study.accession_number
-    ds.StudyID = study.study_id
-    ds.ReferringPhysicianName = study.referring_physician_name
+    ds.AccessionNumber = held(study.accession_number, "SH")
+    ds.StudyID = held(study.study_id, "SH")
+    ds.ReferringPhysicianName = held(study.referring_physician_name, "PN")
     if study.study_description:
-        ds.StudyDescription = study.study_description
+        ds.StudyDescription = held(study.study_description, "LO")
     if study.timezone_offset:
         ds.TimezoneOffsetFromUTC = study.timezone_offset
     if result.deidentified:

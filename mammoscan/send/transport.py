@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from mammoscan.errors import MammoscanError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,30 +24,50 @@ class Item:
     sop_instance_uid: str
     series_instance_uid: str
     study_instance_uid: str
-    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """An object with its bytes, which are those that were written."""
+
+    item: Item
+    content: bytes
 
 
 class Outcome(Enum):
     """What became of an object."""
 
     STORED = "stored"
-    REFUSED = "refused"  # by the peer's decision: trying again at once is no use
+    REFUSED = "refused"  # for good: the peer would say the same again
     FAILED = "failed"  # for the time being
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The peer's answer about one object. detail: status or reason, no header values."""
+    """The peer's answer about one object.
+
+    detail: status or reason, no header values. whole_class: a refusal of the SOP class, not of this object.
+    """
 
     item: Item
     outcome: Outcome
     detail: str = ""
+    whole_class: bool = False
 
 
 class PeerError(MammoscanError):
-    """The peer cannot be used for the time being: not reached, refused, aborted, timed out."""
+    """The peer cannot be used for the time being: not reached, refused, aborted, timed out.
+
+    retry_after: seconds that it asked us to stay away.
+    """
 
     code = "peer"
+
+    def __init__(
+        self, message: str, *, path: Path | str | None = None, remedy: str = "", retry_after: float = 0.0
+    ) -> None:
+        super().__init__(message, path=path, remedy=remedy)
+        self.retry_after = retry_after
 
 
 class ConfigurationError(PeerError):
@@ -63,8 +83,8 @@ class Transport(Protocol):
 
     def __exit__(self, *exc: object) -> None: ...
 
-    def send(self, items: Sequence[Item]) -> Iterator[Answer]:
-        """Send objects, and answer about each as it is known.
+    def send(self, parcels: Iterable[Parcel]) -> Iterator[Answer]:
+        """Send objects, and answer about each as it is known. A parcel counts as under way from when it is taken.
 
         Raises
         ------

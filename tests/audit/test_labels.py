@@ -253,3 +253,102 @@ def test_scores_by_patient_and_side_need_no_identifier_of_an_image(tmp_path):
     assert {(p.image.id, p.label.positive) for p in joined.pairs} == {("P1 L", False), ("P1 R", True), ("P2 L", False)}
     with pytest.raises(LabelError, match="rows 2 and 3: the same image P1 L"):
         read_results(write(tmp_path / "d.csv", "patient_id,side,score\nP1,L,0.2\nP1,L,0.7\n"))
+
+
+@pytest.mark.parametrize(
+    ("head", "rows"),
+    [
+        ("patient_id,laterality,view,label", ["P,L,CC,malignant", "P,L,CC,malignant"]),
+        ("patient_id,laterality,label", ["P,L,benign", "P,L,benign", "P,L,benign"]),
+        ("patient_id,label", ["P,normal", "P,normal"]),
+        ("study_instance_uid,label", ["1.9,malignant", "1.9,malignant"]),
+    ],
+)
+def test_a_label_repeated_for_each_image_is_merged(tmp_path, head, rows):
+    labels = read_labels(write(tmp_path / "l.csv", "\n".join([head, *rows])))
+    (label,) = labels.labels
+    assert label.rows == tuple(range(2, 2 + len(rows)))
+    joined = join(labels, results(result("1.2"), result("1.3")))
+    assert [(p.image.id, p.label) for p in joined.pairs] == [("1.2", label), ("1.3", label)]
+
+
+@pytest.mark.parametrize("head", ["patient_id,laterality,view", "patient_id,laterality", "patient_id"])
+def test_a_view_with_two_different_labels_is_an_error_with_both_rows(tmp_path, head):
+    key = ",".join(["P", "L", "CC"][: head.count(",") + 1])
+    with pytest.raises(LabelError, match=r"rows 2, 3 .*: contradictory labels"):
+        read_labels(write(tmp_path / "l.csv", f"{head},label\n{key},malignant\n{key},benign\n"))
+
+
+def test_one_located_row_of_a_view_with_two_images_leaves_its_cancer_unlocated(tmp_path):
+    text = "patient_id,laterality,view,label,x,y,radius\nP,L,CC,malignant,5,5,2\nP,L,CC,malignant,,,\n"
+    (label,) = read_labels(write(tmp_path / "l.csv", text)).labels
+    assert (label.positive, label.located, len(label.lesions)) == (True, False, 1)
+
+
+def test_rows_of_two_studies_each_agree_with_their_own(tmp_path):
+    text = "patient_id,laterality,view,study_instance_uid,label\nP,L,CC,1.8,benign\nP,L,CC,1.9,benign\n"
+    labels = read_labels(write(tmp_path / "l.csv", text))
+    joined = join(labels, results(result("1.2", study_instance_uid="1.8"), result("1.3")))
+    assert len(joined.pairs) == 2
+    with pytest.raises(LabelError, match=r"study_instance_uid '1\.8'"):
+        join(labels, results(result("1.4", study_instance_uid="1.7")))
+
+
+def test_a_number_that_lost_its_zeros_is_matched_and_said(tmp_path):
+    labels = read_labels(write(tmp_path / "l.csv", "patient_id,side,label\n123,L,malignant\n9,L,benign\n"))
+    joined = join(labels, results(result("1.2", patient_id="00123"), result("1.3", patient_id="9")))
+    assert [(p.image.id, p.label.positive) for p in joined.pairs] == [("1.2", True), ("1.3", False)]
+    assert joined.notes == (
+        "matched though leading zeros differ, as spreadsheets drop them: row 2: patient_id '123' is '00123'",
+    )
+
+
+@pytest.mark.parametrize("other", ["0123", "123"])
+def test_a_number_that_could_be_two_patients_is_refused_with_both(tmp_path, other):
+    labels = read_labels(write(tmp_path / "l.csv", "patient_id,label\n123,malignant\n"))
+    two = results(result("1.2", patient_id="00123"), result("1.3", patient_id=other))
+    with pytest.raises(
+        LabelError, match=rf"row 2: patient_id '123' could be '00123' \(1.2.dcm\) or '{other}' \(1.3.dcm\)"
+    ):
+        join(labels, two)
+
+
+def test_a_table_that_shows_zeros_means_its_numbers_as_they_are(tmp_path):
+    labels = read_labels(write(tmp_path / "l.csv", "patient_id,label\n123,malignant\n00123,benign\n09,benign\n"))
+    both = join(labels, results(result("1.2", patient_id="00123"), result("1.3", patient_id="123")))
+    assert {(p.image.id, p.label.positive) for p in both.pairs} == {("1.2", False), ("1.3", True)}
+    one = join(labels, results(result("1.2", patient_id="00123")))
+    assert [(label.key, why) for label, why in one.unmatched_labels] == [
+        (("123",), "no such result; '00123' differs in leading zeros"),
+        (("09",), "no such result"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("head", "value", "why"),
+    [
+        ("sop_instance_uid", "1.28E+25", "is what a spreadsheet left of a longer number; format the column as text"),
+        ("study_instance_uid", "1,2E+15", "is what a spreadsheet left"),
+        ("patient_id", "#N/A", "is a spreadsheet's error"),
+    ],
+)
+def test_an_identifier_that_a_spreadsheet_destroyed_is_refused_with_its_row(tmp_path, head, value, why):
+    with pytest.raises(LabelError, match=f"row 3: {head} '{value.replace('+', '.')}' {why}"):
+        read_labels(write(tmp_path / "l.csv", f"{head};label\nx;1\n{value};0\n"))
+    with pytest.raises(LabelError, match=f"row 3: {head} "):
+        read_results(write(tmp_path / "s.csv", f"{head};score\nx;1\n{value};0\n"))
+
+
+def test_decimal_commas_are_read_in_labels_and_scores(tmp_path):
+    head = "id;label;x;y;radius;age\n"
+    (label,) = read_labels(write(tmp_path / "l.csv", head + "a;malignant;5,5;10;2,25;60\n")).labels
+    assert (label.lesions[0].centre, label.lesions[0].radius) == ((5.5, 10.0), 2.25)
+    found = read_results(write(tmp_path / "s.csv", "id;score;age\na;0,437;60,5\nb;1,2E-3;\n"))
+    assert [(i.score, i.age) for i in found.images] == [(0.437, 60.5), (0.0012, None)]
+    for text, message in (
+        ("id,score\na,0,437\n", "row 2: 3 cells under 2 headings"),
+        ("id;score\na;0,437\nb;0.5\n", "row 2: score '0,437' has a comma, and row 3: score '0.5' a point"),
+        ("id;score\na;1,437\n", "row 2: score '1,437' may be a decimal number or a thousand"),
+    ):
+        with pytest.raises(LabelError, match=message):
+            read_results(write(tmp_path / "s.csv", text))

@@ -387,3 +387,16 @@ def test_the_pdf_holds_every_figure_gallery_and_table_of_the_page(pictured, tmp_
     images = (out / "audit.pdf").read_bytes()
     assert images.count(b"/SMask ") == len(figures)  # a figure is a PNG, that has a mask; a picture a JPEG
     assert images.count(b"/DCTDecode") == page.count("data:image/jpeg") == 4
+
+
+def test_a_picture_is_never_of_another_image_that_lies_there_now(pictured, tmp_path):
+    run, labels = pictured
+    archive = tmp_path / "archive"
+    (archive / "a 1.dcm").write_bytes((archive / "a 2.dcm").read_bytes())  # the worst miss
+    (archive / "a 0.dcm").write_bytes((archive / "a 0.dcm").read_bytes()[:5000])
+    result = run_audit(run, "--labels", labels, "--out", tmp_path / "out")
+    assert result.exit_code == 0
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert page.count("no picture: the file holds another image now than the one that has this score") == 1
+    assert page.count("no picture: ") == 2
+    assert "fewer pixel bytes than the header announces" in page

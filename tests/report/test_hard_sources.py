@@ -1,9 +1,11 @@
 """Sources that break writers: results still valid, nothing invented, nothing lost."""
 
+import warnings
+
 import pydicom
 import pytest
 
-from mammoscan.domain import Laterality, View
+from mammoscan.domain import Flag, Laterality, View
 from tests.report import checkers, results, sources
 
 LONG = "1.2.826.0.1.3680043.9." + "7" * 40  # 64 characters with the two digits that tell images apart
@@ -151,3 +153,75 @@ def test_an_unknown_side_and_view_stay_unknown(tmp_path):
     objects = sources.write_objects(sources.with_findings(headers), tmp_path / "objects")
     assert {n: checkers.iod_complaints(p) for n, p in objects.items()} == {n: [] for n in objects}
     assert pydicom.dcmread(objects["presentation-state-unknown.dcm"]).Laterality == ""
+
+
+# Texts that no object may hold as they are, and what objects hold of them.
+ODD = {
+    "over-long": (
+        _with(AccessionNumber="RIS-2019-0514-000123456", StudyID="S" * 21, StudyDescription="x" * 90,
+              ReferringPhysicianName="R" * 70, IssuerOfPatientID="HOSPITAL"),
+        {"AccessionNumber": "RIS-2019-0514-00", "StudyID": "S" * 16, "StudyDescription": "x" * 64,
+         "ReferringPhysicianName": "R" * 64},
+    ),
+    "controls": (
+        _with(PatientName="Case^Line\nBreak\tTab", StudyDescription="two\r\nlines\x7f", AccessionNumber="A\x01B"),
+        {"PatientName": "Case^Line Break Tab", "StudyDescription": "two lines", "AccessionNumber": "A B"},
+    ),
+    "backslashes": (
+        _with(PatientName="Case\\A^B", StudyDescription="left\\right", AccessionNumber="1\\2", StudyID="3\\4"),
+        {"PatientName": "Case/A^B", "StudyDescription": "left/right", "AccessionNumber": "", "StudyID": ""},
+    ),
+    "colons": (_with(StudyTime="09:15:00", StudyDate="2019.05.14"), {"StudyTime": "091500", "StudyDate": "20190514"}),
+    "six-components": (_with(PatientName="A^B^C^D^E^F=G=H=I"), {"PatientName": "A^B^C^D^E F=G=H"}),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=list(ODD))
+def odd(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("odd")
+    change, expected = ODD[request.param]
+    headers = sources.write_study(folder / "archive", change, views=results.VIEWS[:1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # nothing is said on stderr
+        objects = sources.write_objects(sources.with_findings(headers), folder / "objects")
+    return expected, objects
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_objects_hold_of_odd_texts_what_their_vrs_hold(odd):
+    expected, objects = odd
+    assert len(objects) >= 6
+    for path in objects.values():
+        ds = pydicom.dcmread(path)
+        assert {k: str(ds[k].value or "") for k in expected} == expected
+
+
+@pytest.mark.outside
+@checkers.NEEDED
+@pytest.mark.filterwarnings("ignore")
+def test_every_object_of_odd_texts_is_valid(odd):
+    _, objects = odd
+    assert {n: checkers.iod_complaints(p) for n, p in objects.items()} == {n: [] for n in objects}
+    for report in ("mammography-cad-sr.dcm", "tid1500-sr.dcm"):
+        assert checkers.dump_complaints(objects[report]) == []
+
+
+@pytest.mark.outside
+@checkers.NEEDED
+@pytest.mark.filterwarnings("ignore")
+def test_uids_that_are_not_valid_are_referred_to_as_they_stand_and_are_all_that_is_wrong(tmp_path):
+    study, instance = "1.2.752.99.20190514.0915.1", "1.2.752.99.20190514.0915.3"
+
+    def change(ds):
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = study, "1.2.752.99.20190514.0915.2"
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = instance
+
+    headers = sources.write_study(tmp_path / "archive", change, views=results.VIEWS[:1])
+    assert Flag.UID_INVALID in headers[0].flags
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        objects = sources.write_objects(sources.with_findings(headers), tmp_path / "objects")
+    for path in objects.values():
+        assert pydicom.dcmread(path).StudyInstanceUID == study
+        assert instance.encode() in path.read_bytes()
+        assert all("Leading zeroes in embedded numeric component" in c for c in checkers.iod_complaints(path))

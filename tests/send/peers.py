@@ -208,6 +208,159 @@ class StoreScp:
         return self.words().count("Association Acknowledged")
 
 
+class Scp:
+    """A C-STORE peer made here, for answers that none outside gives on demand.
+
+    classes: what it accepts besides Verification. answers: status by SOP class; 0 where there is none. aborts: SOP
+    classes of objects that end the association.
+    """
+
+    CAD, TID1500, PDF = (
+        "1.2.840.10008.5.1.4.1.1.88.50",
+        "1.2.840.10008.5.1.4.1.1.88.34",
+        "1.2.840.10008.5.1.4.1.1.104.1",
+    )
+
+    def __init__(self, *classes: str, answers: dict[str, int] | None = None, aborts=(), host="127.0.0.1", port=0):
+        self.classes, self.answers, self.aborts, self.host = classes, answers or {}, aborts, host
+        self.port = port or free_port()
+        self.stored: list[str] = []  # SOP classes
+        self.offered: list[str] = []  # the same, with what was answered otherwise
+
+    @property
+    def to(self):
+        return f"PACS@{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    def _store(self, event):
+        found = str(event.request.AffectedSOPClassUID)
+        self.offered.append(found)
+        if found in self.aborts:
+            event.assoc.abort()
+            return 0xA700
+        status = self.answers.get(found, 0)
+        if not status:
+            self.stored.append(found)
+        return status
+
+    def __enter__(self):
+        from pynetdicom import AE, evt
+
+        ae = AE(ae_title="PACS")
+        for uid in (*self.classes, "1.2.840.10008.1.1"):
+            ae.add_supported_context(uid)
+        handlers = [(evt.EVT_C_STORE, self._store)]
+        self.server = ae.start_server((self.host, self.port), block=False, evt_handlers=handlers)
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+
+
+class Web:
+    """A DICOMweb server made here. Keeps what it was asked and stored.
+
+    refuse: called with the SOPInstanceUIDs of a POST and its size; a status, or (status, headers), or None to store.
+    kind: of its answer; what is not JSON says nothing about objects.
+    """
+
+    def __init__(self, refuse=lambda *_: None, *, kind: str = "application/dicom+json"):
+        self.stored: list[str] = []
+        self.requests: list[tuple[str, str, int]] = []  # method, path, bytes
+        self.authorizations: list[str | None] = []
+        self.batches: list[int] = []  # objects of each POST
+        web = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                web.note(self, 0)
+                uid = self.path.rpartition("SOPInstanceUID=")[2]
+                found = [{"00080018": {"vr": "UI", "Value": [uid]}}] if uid in web.stored else []
+                self.say(200 if found else 204, json.dumps(found).encode() if found else b"")
+
+            def do_POST(self):
+                size = int(self.headers["Content-Length"])
+                web.note(self, size)
+                uids = _instances(self.rfile.read(size))
+                web.batches.append(len(uids))
+                answer = refuse(uids, size)
+                if answer is not None:
+                    status, headers = answer if isinstance(answer, tuple) else (answer, {})
+                    return self.say(status, **headers)
+                web.stored += uids
+                said = {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [u]}} for u in uids]}}
+                content = json.dumps(said).encode() if kind.endswith("json") else b"<NativeDicomModel/>"
+                return self.say(200, content, **{"Content-Type": kind})
+
+            def say(self, status, content=b"", **headers):
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name.replace("_", "-"), value)
+                if status != 204:
+                    self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.to = f"http://127.0.0.1:{self.server.server_port}/dicom-web/studies"
+
+    def note(self, handler, size):
+        self.requests.append((handler.command, handler.path, size))
+        self.authorizations.append(handler.headers.get("Authorization"))
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def _instances(body):
+    """SOPInstanceUIDs of a multipart body."""
+    import io
+
+    import pydicom
+
+    parts = body.split(b"Content-Type: application/dicom\r\n\r\n")[1:]
+    return [str(pydicom.dcmread(io.BytesIO(p), specific_tags=["SOPInstanceUID"]).SOPInstanceUID) for p in parts]
+
+
+class Raw:
+    """Whoever listens and is no peer: ``speak`` gets each connection and is left alone with it."""
+
+    def __init__(self, speak):
+        self.speak = speak
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.open: list[socket.socket] = []
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                self.open.append(connection)
+                threading.Thread(target=self._one, args=(connection,), daemon=True).start()
+
+    def _one(self, connection):
+        with contextlib.suppress(OSError):
+            self.speak(connection)
+
+    def __enter__(self):
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+        for connection in self.open:
+            connection.close()
+
+
 class Results:
     """A folder as a run leaves it, without running: one study with every kind of object."""
 

@@ -242,12 +242,6 @@ def test_a_changed_object_is_sent_again_and_a_withdrawn_one_no_longer(made, empt
     assert _deliver(made, dead, attempts=1).unsent == len(outputs) - 1  # the PDF for people is not sent
 
 
-def test_a_result_that_is_not_what_was_written_is_not_sent(made):
-    next(made.out.rglob("tid1500-sr.dcm")).write_bytes(b"something else")
-    with pytest.raises(UsageError, match="not the file that was written"):
-        _deliver(made, f"X@127.0.0.1:{free_port()}")
-
-
 @ORTHANC
 @pytest.mark.outside
 def test_storage_commitment_is_taken_where_the_peer_offers_it(made, tmp_path):

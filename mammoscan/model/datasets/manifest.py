@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mammoscan import tablefile
 from mammoscan.domain import Age, AgeSource, Laterality, Spacing, SpacingSource, View
 from mammoscan.model.datasets import images, tables
 from mammoscan.model.datasets.film import (
@@ -171,7 +172,10 @@ def _contour(row: Row) -> Points:
     if not written:
         return ()
     try:
-        points = tuple((float(x), float(y)) for x, y in (part.split() for part in written.strip("; ").split(";")))
+        points = tuple(
+            (tablefile.number(x, "x", row.mark), tablefile.number(y, "y", row.mark))
+            for x, y in (part.split() for part in written.strip("; ").split(";"))
+        )
     except ValueError:
         raise row.error("contour", "not a list of points `x y; x y; x y`") from None
     if len(points) < 3:

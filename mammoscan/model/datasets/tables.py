@@ -1,42 +1,46 @@
-"""Tables of labels (CSV, XLS, XLSX) whose errors name file, row, column, cause and remedy."""
+"""Tables of labels whose errors name file, row, column, cause and remedy."""
 
 from __future__ import annotations
 
-import csv
-import math
-import re
-import zipfile
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-import openpyxl
-import xlrd
-
+from mammoscan import tablefile
 from mammoscan.domain import Laterality, View
 from mammoscan.errors import InputError, LabelError
 from mammoscan.model.datasets import images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from mammoscan.domain import Header
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SIDES = {k: side for side in (Laterality.LEFT, Laterality.RIGHT) for k in (side.value.lower(), side.name.lower())}
 VIEWS = {view.value.lower(): view for view in View if view is not View.UNKNOWN}
 DENSITIES = {k: letter for number, letter in zip("1234", "abcd", strict=True) for k in (number, letter)}
 OLDEST = 120  # years
+# Columns of any set that hold numbers with a fraction; the decimal mark is theirs.
+NUMBERS = frozenset(
+    {"age", "patient_age", "x", "y", "w", "h", "radius", "x0", "y0", "x1", "y1", "contour", "pixel_mm", "subtlety"}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row. number: as a spreadsheet shows it (the heading is 1). cells: heading to trimmed text."""
+    """One row. number: as a spreadsheet shows it (the heading is 1). cells: heading to trimmed text.
+
+    mark: the decimal mark of the table's numbers.
+    """
 
     table: Path
     number: int
     cells: Mapping[str, str]
+    mark: str = "."
 
     def error(self, column: str, cause: str, remedy: str = "correct the cell, or take the row out") -> LabelError:
         """An error about one cell."""
@@ -58,7 +62,7 @@ class Row:
         if not written:
             return None
         try:
-            value = float(written)
+            value = tablefile.number(written, column, self.mark)
         except ValueError:
             raise self.error(column, f"{written!r} is not a number") from None
         if not low <= value <= high:  # nan too
@@ -75,11 +79,6 @@ class Row:
         return known[written.lower()]
 
 
-def plain(heading: str) -> str:
-    """A heading as it is compared: lower case, blanks and dashes as one underscore."""
-    return re.sub(r"[\s_-]+", "_", heading.strip().lower())
-
-
 def read_table(path: Path, needed: Sequence[str]) -> list[Row]:
     """Rows that are not blank. Cells are trimmed, line breaks in them too.
 
@@ -88,77 +87,30 @@ def read_table(path: Path, needed: Sequence[str]) -> list[Row]:
     LabelError
         When it can't be read, a needed column is missing, or two headings are the same.
     """
-    records = _spreadsheet(path) if path.suffix.lower() in {".xls", ".xlsx"} else _csv(path)
-    heading = [plain(cell) for cell in records[0]] if records else []
-    if missing := [name for name in needed if name not in heading]:
+
+    def fits(names: Collection[str]) -> bool:
+        return set(names).issuperset(needed)
+
+    table = tablefile.read_table(path, fits)
+    if missing := [name for name in needed if name not in table.names]:
         raise LabelError(
             f"columns missing: {', '.join(missing)}",
             path=path,
-            remedy=f"the first row has: {', '.join(heading) or 'nothing'}",
+            remedy=f"the first row has: {', '.join(table.names) or 'nothing'}",
         )
-    if twice := sorted({name for name in heading if name and heading.count(name) > 1}):
-        raise LabelError(f"columns twice: {', '.join(twice)}", path=path, remedy="keep one of each")
-    out = []
-    for number, record in enumerate(records[1:], 2):
-        cells = [cell.strip() for cell in record]
-        if not any(cells):
-            continue
-        if any(cells[len(heading) :]):
-            raise LabelError(
-                f"row {number}: {len(cells)} cells under {len(heading)} headings",
-                path=path,
-                remedy="put cells that hold the separator in quotes",
-            )
-        out.append(Row(path, number, dict(zip(heading, cells, strict=False))))
-    return out
+    for note in table.notes:
+        log.warning("%s: %s", path, note)
+    columns = {name: i for i, name in enumerate(table.names) if name}
+    mark = tablefile.decimal_mark(table, columns, NUMBERS)
+    return [Row(path, number, cells, mark) for number, cells in table.rows(columns)]
 
 
 def headings(path: Path) -> tuple[str, ...]:
-    """The headings of a CSV file as they are compared, () where it is none."""
+    """The headings of a table as they are compared, () where it is none."""
     try:
-        records = _csv(path)
+        return tablefile.read_table(path).names
     except LabelError:
         return ()
-    return tuple(plain(cell) for cell in records[0]) if records else ()
-
-
-def _csv(path: Path) -> list[list[str]]:
-    """All records. The separator is the commonest of comma, semicolon and tab in the heading."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            first = stream.readline()
-            stream.seek(0)
-            return list(csv.reader(stream, delimiter=max(",;\t", key=first.count), strict=True))
-    except OSError as error:
-        raise LabelError(f"cannot be read: {error.strerror}", path=path, remedy="check the file") from error
-    except UnicodeDecodeError as error:
-        raise LabelError("not UTF-8", path=path, remedy="save the table as UTF-8") from error
-    except csv.Error as error:
-        raise LabelError(f"not a CSV table: {error}", path=path, remedy="check the quotes") from error
-
-
-def _spreadsheet(path: Path) -> list[list[str]]:
-    """All rows of the first sheet of a workbook."""
-    try:
-        if path.suffix.lower() == ".xls":
-            sheet = xlrd.open_workbook(path).sheet_by_index(0)
-            rows: Iterable[Iterable[object]] = [sheet.row_values(i) for i in range(sheet.nrows)]
-        else:
-            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-            rows = list(book.worksheets[0].iter_rows(values_only=True))
-            book.close()
-    except (OSError, xlrd.XLRDError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise LabelError(f"the workbook cannot be read: {error}", path=path, remedy="save it as CSV") from error
-    return [[_cell(value) for value in row] for row in rows]
-
-
-def _cell(value: object) -> str:
-    """Text of a workbook's cell: whole numbers without a decimal point, as the program shows them."""
-    if value is None:
-        return ""
-    if isinstance(value, float) and math.isfinite(value) and value == int(value):
-        return str(int(value))
-    return str(value)
 
 
 def agreed(rows: Sequence[Row], column: str, read: Callable[[Row], T]) -> T:

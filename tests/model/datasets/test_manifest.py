@@ -188,7 +188,7 @@ def test_a_table_that_is_none_is_named(tmp_path):
     with pytest.raises(LabelError, match=r"row 2: .* cells under"):
         manifest.read(_table(tmp_path, [*_row(), "more"]))
     path = tmp_path / "manifest.csv"
-    path.write_bytes("path,patient\n\xe4,1\n".encode("latin-1"))
+    path.write_bytes("path,patient\nснимок,1\n".encode("cp1251"))
     with pytest.raises(LabelError, match=r"not UTF-8.*save the table as UTF-8"):
         manifest.read(path)
     path.unlink()
