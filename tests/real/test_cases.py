@@ -46,19 +46,19 @@ LIKE = {
 }
 # Either is right: read as its reference, or named.
 LIKE_OR_NAMED = {
-    "H01-patient-id-with-backslash": ("REFA", {"identifier-ambiguous", "ambiguous-identifier"}),
-    "H22-prefix-without-preamble": ("REFA", {"not-dicom-file-format", "broken-header"}),
-    "P23-native-syntax-but-jpeg-inside": ("REFA", {"transfer-syntax-contradicted", "decode-failed"}),
-    "K07-mammography-class-modality-cr": ("REFA", {"contradictory-modality"}),
+    "H01-patient-id-with-backslash": ("REFA", {"ambiguous-identifier"}),
+    "H22-prefix-without-preamble": ("REFA", {"broken-header"}),
+    "P23-native-syntax-but-jpeg-inside": ("REFA", {"decode-failed"}),
+    "K07-mammography-class-modality-cr": ("REFA", set()),
 }
 NAMED = {
     "K01-spot-modifier-at-the-top-level": {"spot-view"},
     "K02-paddle-says-spt": {"spot-view"},
     "K04-magnified-by-its-distances": {"magnification-view"},
-    "K06-contrast-subtracted-image": {"contrast-subtracted"},
+    "K06-contrast-subtracted-image": {"contrast-subtraction"},
     "R02-raw-linear-monochrome1": {"for-processing"},
-    "F01-export.zip": {"archive-file"},
-    "F02-image.dcm.gz": {"archive-file"},
+    "F01-export.zip": {"archive-not-unpacked"},
+    "F02-image.dcm.gz": {"archive-not-unpacked"},
     "H04-same-instance-other-file-meta/from-modality": {"duplicate"},
 }
 
