@@ -142,6 +142,14 @@ def test_a_value_whose_length_its_vr_does_not_allow_is_a_broken_header(vr, tmp_p
     assert _reason(header) is Reason.BROKEN_HEADER
 
 
+@pytest.mark.parametrize("syntax", [*NATIVE[:2], JPEGLosslessSV1])
+def test_a_file_that_ends_in_the_head_of_an_element_is_truncated(syntax, tmp_path):
+    content = file_bytes(_dataset(_stored(), transfer_syntax=syntax))
+    begin = content.index(b"\xe0\x7f\x10\x00")
+    for end in range(begin + 1, begin + 12):
+        assert _reason(_header(tmp_path, content[:end])) in {Reason.TRUNCATED, Reason.NO_PIXELS}, end - begin
+
+
 def test_a_decoder_that_panics_costs_the_file_alone():
     """The second RLE segment begins too early: pylibjpeg's decoder is Rust, whose panics are no Exception."""
     ds = _dataset(_stored(), transfer_syntax=RLELossless)
