@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 OLDEST = 90  # years: higher ages are so rare that they point to a person
 LEAST_DAYS, MOST_DAYS = 31, 3650  # that a patient's dates are moved earlier
 _INTENTS = ("FOR PRESENTATION", "FOR PROCESSING")
+_MODALITIES = ("MG", "CR", "DX", "DR", "RG", "SC", "OT")  # of images of a mammography class; others are free text
 _MODIFIERS = frozenset(codes.MODIFIERS.values())
 # Defined terms of Modality LUT Type and Rescale Type (PS3.3 C.11.1.1.2); anything else is somebody's free text.
 _OUTPUT_UNITS = frozenset({"OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"})
@@ -108,6 +109,7 @@ class Deidentifier:
             sop_instance_uid=self.uid(header.sop_instance_uid),
             series_instance_uid=self.uid(header.series_instance_uid),
             transfer_syntax_uid=header.transfer_syntax_uid if known_syntax else "",
+            modality=header.modality if header.modality in _MODALITIES else "",
             series_number=None,
             instance_number=None,
             patient=Patient(

@@ -31,7 +31,7 @@ from mammoscan.plan import StudyPlan
 from mammoscan.report import kinds
 from mammoscan.synthetic import phantom
 from mammoscan.synthetic.dicom import Shown, Subject, code, file_bytes, mammogram_dataset
-from tests.report import checkers, results
+from tests.report import checkers, results, sources
 
 NAMES = {
     "family name": "Zyxplanted",
@@ -107,6 +107,7 @@ def archive(tmp_path_factory):
     shutil.copy(folder / "plantfile0.dcm", folder / "plantfile0-again.dcm")  # its reason quotes the other's path
     other = _image(SUBJECT, Laterality.LEFT, View.MLO, seed=4)
     other.Modality = "PLANTMOD"
+    other.SOPClassUID = other.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
     (folder / "plantfile-other.dcm").write_bytes(file_bytes(other))
     broken = file_bytes(_image(SUBJECT, Laterality.LEFT, View.MLO, seed=5))
     (folder / "plantfile-broken.dcm").write_bytes(broken[: len(broken) // 2])
@@ -300,10 +301,10 @@ def test_an_internal_error_that_quotes_a_name_reaches_neither_log_nor_terminal_w
         log.unlink()
         return done, said, {n for n, word in NAMES.items() if any(form in said.lower() for form in _forms(word))}
 
-    # Without pseudonyms the error did quote them: what is missing below is missing for a reason.
+    # Without pseudonyms a failed file is told with its path. The error itself did quote a name: see above.
     _, said, quoted = run()
     assert b"ValueError" in said
-    assert {"folder", "file"} <= quoted
+    assert place == "parent" or {"folder", "file"} <= quoted
     done, said, quoted = run("--deidentify", "--deidentify-key", str(key))
     assert done.returncode not in {ExitCode.ALL_ANALYSED, ExitCode.USAGE}
     assert b"ValueError" in said, "the log must tell what happened"
@@ -672,3 +673,13 @@ def test_a_marker_beside_the_breast_is_not_in_the_preview():
     assert np.array_equal(shown.pixels > 0, expected)
     burned = dataclasses.replace(prepared, header=dataclasses.replace(header, burned_in=True))
     assert not analyse.only_breast(picture, burned).pixels.any()
+
+
+def test_a_modality_that_is_free_text_is_left_out(tmp_path):
+    ds = _image(SUBJECT, Laterality.LEFT, View.CC)
+    ds.Modality = "PLANTMOD"
+    path = tmp_path / "a"
+    path.write_bytes(file_bytes(ds))
+    header = sources.read(path)
+    assert header.modality == "PLANTMOD"
+    assert Deidentifier(b"0" * 32).header(header, "P1").modality == ""

@@ -322,7 +322,17 @@ def run_json(
         "operating_points": {what: dict(points) for what, points in operating_points.items()},
         "counts": {
             name: getattr(summary, name)
-            for name in ("files", "analysed", "unchanged", "skipped", "failed", "studies", "findings")
+            for name in (
+                "files",
+                "analysed",
+                "unchanged",
+                "skipped",
+                "failed",
+                "waiting",
+                "withdrawn",
+                "studies",
+                "findings",
+            )
         },
         "seconds": round(summary.seconds, 3),
         "stage_seconds": {name: round(value, 3) for name, value in summary.stage_seconds},
