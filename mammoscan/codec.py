@@ -12,6 +12,7 @@ import json
 import types
 import typing
 import zipfile
+import zlib
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,11 @@ import numpy as np
 from mammoscan import domain
 
 T = TypeVar("T")
+
+# What comes of fields that this version does not know, and of bytes that are not what was written: the ZIP container's
+# own complaints, a flag for encryption or an unknown method in a changed byte, arrays that end early.
+_MISFIT = (KeyError, TypeError, AttributeError)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError)
 
 
 def encode(value: Any) -> bytes:
@@ -44,7 +50,7 @@ def decode(kind: type[T], content: bytes) -> T:
     Raises
     ------
     ValueError
-        When the content does not fit the type (made by another version).
+        When the content does not fit the type (made by another version) or is damaged.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -55,7 +61,7 @@ def decode(kind: type[T], content: bytes) -> T:
                 if name != "tree.json"
             }
         return typing.cast("T", _unpack(kind, tree, arrays))
-    except (KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (*_MISFIT, *_DAMAGE) as error:
         raise ValueError(f"not a {kind.__name__} of this version: {error}") from error
 
 
@@ -124,6 +130,8 @@ def _unpack(kind: Any, tree: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> An
         if set(tree) != set(hints):
             raise KeyError(f"fields of {kind.__name__} differ")
         return kind(**{name: _unpack(hints[name], tree[name], arrays) for name in hints})
-    if kind is float and isinstance(tree, int):
+    if kind is float and type(tree) is int:
         return float(tree)
+    if type(tree) is not kind:
+        raise TypeError(f"{tree!r} is no {kind.__name__}")
     return tree

@@ -1,9 +1,8 @@
-"""The only place that prints: progress, plain lines, the summary; and where logging is set up."""
+"""The only place that prints: progress, plain lines, the summary."""
 
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import time
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from mammoscan import NOTICE
+from mammoscan import NOTICE, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +48,7 @@ class Console:
         self._json = json_summary
         self._err = RichConsole(stderr=True, highlight=False)
         self._out = RichConsole(highlight=False)
+        self._held: list[str] | None = None
 
     def note(self, text: str) -> None:
         """A line that a person would want to read, not in quiet mode."""
@@ -57,7 +57,31 @@ class Console:
 
     def error(self, text: str) -> None:
         """A line that is always shown."""
-        self._err.print(f"error: {text}", markup=False, soft_wrap=True, style="bold red")
+        if self._held is not None:
+            self._held.append(text)
+        else:
+            self._err.print(f"error: {text}", markup=False, soft_wrap=True, style="bold red")
+
+    def last_word(self, text: str) -> None:
+        """What is wrong when a run is over: always shown, in quiet mode before all else that is."""
+        if self._held is not None:
+            self._held.insert(0, text)
+        else:
+            self._err.print(text, markup=False, soft_wrap=True, style="bold red")
+
+    @contextmanager
+    def one_line(self) -> Iterator[None]:
+        """In quiet mode whatever is wrong meanwhile is said at the end, in one line (for cron)."""
+        if not self._quiet:
+            yield
+            return
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            if held:
+                self._err.print("; ".join(held), markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Ticker]:
@@ -106,6 +130,7 @@ class Console:
                 ("images analysed now", summary.analysed),
                 ("images unchanged since an earlier run", summary.unchanged),
                 ("files skipped by rule", summary.skipped),
+                *((("files still being written, left for the next run", summary.waiting),) if summary.waiting else ()),
                 ("files failed", summary.failed),
                 ("studies", summary.studies),
                 ("findings above the operating point", summary.findings),
@@ -114,6 +139,15 @@ class Console:
             ):
                 table.add_row(label, str(value))
             self._out.print(table)
+            for code, meaning, remedy in verdict.remedies(summary):
+                self._out.print(f"{code}: {meaning} ({remedy})", markup=False, soft_wrap=True)
+            if summary.removed:
+                self._out.print(
+                    f"{summary.removed} files of earlier reports were removed: of kinds that are no longer chosen (--write), "
+                    "or of images that are no longer analysed",
+                    markup=False,
+                    soft_wrap=True,
+                )
             self._out.print(summary.operating_point, markup=False, soft_wrap=True)
             self._out.print(f"results: {out}", markup=False, soft_wrap=True)
             self._out.print(NOTICE, markup=False, soft_wrap=True)
@@ -131,26 +165,13 @@ def summary_dict(summary: RunSummary) -> dict[str, object]:
         "findings": summary.findings,
         "sent": summary.sent,
         "unsent": summary.unsent,
+        "waiting": summary.waiting,
+        "withdrawn": summary.withdrawn,
+        "codes": dict(summary.failures),
         "seconds": round(summary.seconds, 3),
         "stage_seconds": {name: round(value, 3) for name, value in summary.stage_seconds},
         "notice": NOTICE,
     }
-
-
-def set_up_logging(log_file: Path | None) -> None:
-    """Log to a file if one is given. Paths and coded reasons are logged, header values never are."""
-    root = logging.getLogger("mammoscan")
-    root.setLevel(logging.INFO)
-    root.propagate = False
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-        handler.close()
-    if log_file is None:
-        root.addHandler(logging.NullHandler())
-        return
-    handler = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    root.addHandler(handler)
 
 
 def is_terminal() -> bool:

@@ -590,7 +590,7 @@ class ReportContext:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """Counts of a run, and the only place that decides its exit status."""
+    """Counts of a run: what its exit status and its last words are made from (``verdict``)."""
 
     files: int
     analysed: int
@@ -603,4 +603,9 @@ class RunSummary:
     stage_seconds: tuple[tuple[str, float], ...]
     sent: int = 0  # objects times destinations, now
     unsent: int = 0  # those still queued
+    waiting: int = 0  # files that are still being written: neither failed nor skipped, left for the next run
+    failures: tuple[tuple[str, int], ...] = ()  # codes of what failed with their counts, the most frequent first
+    skips: tuple[tuple[str, int], ...] = ()  # of what was skipped by rule
+    removed: int = 0  # files of earlier reports that are no results any more
+    withdrawn: int = 0  # studies whose results were withdrawn now, since the archive contradicts them
     operating_point: str = ""  # its name and what it costs, in words

@@ -126,6 +126,11 @@ class Reason(Enum):
         "no breast was found in the image",
         "look at the image; it may be blank or not a mammogram",
     )
+    REPORT_FAILED = (
+        "report-failed",
+        "the study's reports could not be written",
+        "look into the log file; the next run tries the report again",
+    )
     INTERNAL = ("internal-error", "an error inside mammoscan", "please report it with the log file")
 
     @property
@@ -154,6 +159,7 @@ class ExitCode(int, Enum):
     USAGE = 2
     NOTHING_ANALYSED = 3
     LOCKED = 4
+    UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
     INTERRUPTED = 130
 
 
@@ -180,8 +186,14 @@ class UsageError(MammoscanError):
     code = "usage"
 
 
+class MachineError(MammoscanError):
+    """The machine refuses: disk full, read-only, no locks, a damaged state file (exit status 2)."""
+
+    code = "machine"
+
+
 class LockedError(MammoscanError):
-    """Another run holds the output folder (exit status 4)."""
+    """Another run holds the output folder, or another program its state file (exit status 4)."""
 
     code = "locked"
 

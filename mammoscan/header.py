@@ -98,7 +98,7 @@ def read_header(
     """
     # A time in the future is another machine's clock: close to now it says nothing, far off it can't be waited for.
     if abs(now - file.mtime_ns / 1e9) < settle_seconds:
-        return Failed(file, Stage.HEADER, Reason.STILL_WRITTEN)
+        return Skipped(file, Stage.HEADER, Reason.STILL_WRITTEN)
     if file.size == 0:
         return Skipped(file, Stage.HEADER, Reason.EMPTY_FILE)
     try:
@@ -122,7 +122,7 @@ def read_header(
     except Exception as error:
         return Failed(file, Stage.HEADER, Reason.BROKEN_HEADER, type(error).__name__)
     if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
-        return Failed(file, Stage.HEADER, Reason.STILL_WRITTEN)
+        return Skipped(file, Stage.HEADER, Reason.STILL_WRITTEN)
     return apply_rules(result, include) if isinstance(result, Header) else result
 
 

@@ -3,27 +3,33 @@
 ``images`` holds one row an analysed or failed image under a key of everything that decides its
 result (file identity, configuration, model, density, software); ``studies`` one row a reported
 study under a key of its images' keys. A row is committed only after the files it speaks of are
-whole on disk.
+whole on disk. A row that cannot be read back (damaged, or of another version) counts as missing, so
+that its image or study is done again; it is said in the log.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mammoscan import codec
+from mammoscan import codec, faults, store
 from mammoscan.domain import Failed, Prediction
 from mammoscan.errors import UsageError
+from mammoscan.report.tables import COLUMNS
 from mammoscan.send.queue import TABLE as SENDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+log = logging.getLogger(__name__)
+
 NAME = "ledger.sqlite"
 SCHEMA = 1
+PATIENCE = 5.0  # seconds to wait for another program that holds the state file
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE images (
@@ -33,6 +39,13 @@ CREATE TABLE studies (
     study_instance_uid TEXT PRIMARY KEY, key TEXT NOT NULL, created TEXT NOT NULL,
     outputs TEXT NOT NULL, rows TEXT NOT NULL
 );
+"""
+# Made where they are missing: state files of earlier versions lack them.
+# removals: files (path below the output folder) that are no results any more and may still lie there.
+# withdrawn: studies whose results were withdrawn, with the code of the reason.
+_LATER_TABLES = """
+CREATE TABLE IF NOT EXISTS removals (path TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS withdrawn (study_instance_uid TEXT PRIMARY KEY, code TEXT NOT NULL) WITHOUT ROWID;
 """
 
 Rows = dict[str, list[list[str]]]
@@ -55,16 +68,30 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
-        new = not self._path.exists()
-        self._db = sqlite3.connect(self._path, isolation_level="DEFERRED")
+        try:
+            self._open()
+        except sqlite3.Error as error:
+            found = faults.explained(error, path=self._path)
+            if found is None:
+                raise
+            raise found from error
+
+    def _open(self) -> None:
+        if self._path.exists() and self._path.stat().st_size == 0 and any(self._path.parent.glob("studies/*")):
+            # SQLite takes it for a new one: results of studies that are gone and what was sent would be forgotten.
+            raise faults.damaged(self._path, "it is empty, and there are results beside it")
+        self._db = sqlite3.connect(self._path, isolation_level="DEFERRED", timeout=PATIENCE)
         self._db.execute("PRAGMA synchronous = FULL")
-        if new or not self._has_tables():
+        if not self._has_tables():
             with self._db:
                 self._db.executescript("BEGIN;" + _TABLES)
                 self._db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
         if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'sends'").fetchone():
             with self._db:
                 self._db.executescript(SENDS)
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'withdrawn'").fetchone():
+            with self._db:
+                self._db.executescript(_LATER_TABLES)
         found = self._meta("schema")
         if found != str(SCHEMA):
             raise UsageError(
@@ -85,12 +112,7 @@ class Ledger:
         return self._db
 
     def _has_tables(self) -> bool:
-        try:
-            return bool(self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchone())
-        except sqlite3.DatabaseError as error:
-            raise UsageError(
-                f"the state file is damaged: {error}", path=self._path, remedy="remove it to start afresh"
-            ) from error
+        return bool(self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchone())
 
     def _meta(self, key: str) -> str | None:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -119,7 +141,7 @@ class Ledger:
             )
 
     def image(self, sop_instance_uid: str, key: str) -> Prediction | Failed | None:
-        """The result of an image if it was made with the same key, else None."""
+        """The result of an image if it was made with the same key and can be read back, else None."""
         row = self._db.execute(
             "SELECT failed, result FROM images WHERE sop_instance_uid = ? AND key = ?", (sop_instance_uid, key)
         ).fetchone()
@@ -128,7 +150,8 @@ class Ledger:
         try:
             return codec.decode(Failed if row[0] else Prediction, row[1])  # type: ignore[return-value]
         except ValueError:
-            return None  # written by another version: redo
+            log.warning("the kept result of image %s cannot be read back: it is done again", sop_instance_uid)
+            return None
 
     def image_status(self, sop_instance_uid: str, key: str) -> bool | None:
         """None where the image must be done; else whether it failed."""
@@ -145,16 +168,26 @@ class Ledger:
                 [(uid, key, isinstance(result, Failed), codec.encode(result)) for uid, key, result in results],
             )
 
+    def has_study(self, study_instance_uid: str) -> bool:
+        """Whether the study was reported, also where its record cannot be read back."""
+        found = self._db.execute("SELECT 1 FROM studies WHERE study_instance_uid = ?", (study_instance_uid,))
+        return found.fetchone() is not None
+
     def study(self, study_instance_uid: str) -> StudyRecord | None:
-        """The record of a reported study."""
+        """The record of a reported study; None where there is none that can be read back."""
         row = self._db.execute(
             "SELECT key, created, outputs, rows FROM studies WHERE study_instance_uid = ?", (study_instance_uid,)
         ).fetchone()
-        return None if row is None else _record(row)
+        try:
+            return None if row is None else _record(row)
+        except ValueError:
+            log.warning("the record of study %s cannot be read back: it is reported again", study_instance_uid)
+            return None
 
     def record_study(self, study_instance_uid: str, record: StudyRecord) -> None:
-        """Keep a reported study. Its files must be on disk."""
+        """Keep a reported study. Its files must be on disk; those of its last report alone are to be removed."""
         with self._db:
+            stale = set(self._outputs(study_instance_uid)) - set(record.outputs)
             self._db.execute(
                 "INSERT OR REPLACE INTO studies VALUES (?, ?, ?, ?, ?)",
                 (
@@ -165,16 +198,97 @@ class Ledger:
                     json.dumps(record.rows, ensure_ascii=False),
                 ),
             )
+            self._db.execute("DELETE FROM withdrawn WHERE study_instance_uid = ?", (study_instance_uid,))
+            self._doom(stale)
 
     def studies(self) -> Iterator[tuple[str, StudyRecord]]:
-        """All reported studies, by StudyInstanceUID."""
+        """All reported studies whose records can be read back, by StudyInstanceUID."""
+        return ((uid, record) for uid, record in self.every_study() if record is not None)
+
+    def every_study(self) -> Iterator[tuple[str, StudyRecord | None]]:
+        """All reported studies by StudyInstanceUID; None for a record that cannot be read back."""
         for uid, *row in self._db.execute(
             "SELECT study_instance_uid, key, created, outputs, rows FROM studies ORDER BY study_instance_uid"
         ):
-            yield uid, _record(row)
+            try:
+                yield uid, _record(row)
+            except ValueError:
+                yield uid, None
+
+    # ------------------------------------------------------------------ results that are no more
+
+    def withdraw(self, study_instance_uid: str, code: str) -> None:
+        """Forget a reported study: no rows, nothing left to be sent; its files are to be removed."""
+        with self._db:
+            doomed = self._outputs(study_instance_uid)
+            self._db.executemany("DELETE FROM sends WHERE path = ? AND state <> 'sent'", [(path,) for path in doomed])
+            self._db.execute("DELETE FROM studies WHERE study_instance_uid = ?", (study_instance_uid,))
+            self._db.execute("INSERT OR REPLACE INTO withdrawn VALUES (?, ?)", (study_instance_uid, code))
+            self._doom(doomed)
+
+    def withdrawn(self) -> dict[str, str]:
+        """Studies whose results were withdrawn and that were not reported since: UID to the reason's code."""
+        return dict(self._db.execute("SELECT study_instance_uid, code FROM withdrawn").fetchall())
+
+    def sent(self, study_instance_uid: str) -> dict[str, int]:
+        """How many objects of a study each destination has."""
+        counts: dict[str, int] = {}
+        for path in self._outputs(study_instance_uid):
+            for (destination,) in self._db.execute(
+                "SELECT DISTINCT destination FROM sends WHERE path = ? AND state = 'sent'", (path,)
+            ):
+                counts[destination] = counts.get(destination, 0) + 1
+        return counts
+
+    def removals(self) -> list[str]:
+        """Files that are no results any more and may still lie there."""
+        return [path for (path,) in self._db.execute("SELECT path FROM removals ORDER BY path")]
+
+    def removed(self, paths: Iterable[str]) -> None:
+        """Note that files are gone."""
+        with self._db:
+            self._db.executemany("DELETE FROM removals WHERE path = ?", [(path,) for path in paths])
+
+    def _doom(self, paths: Iterable[str]) -> None:
+        self._db.executemany("INSERT OR REPLACE INTO removals VALUES (?)", [(path,) for path in paths])
+
+    def _outputs(self, study_instance_uid: str) -> list[str]:
+        """The files of a study; where its record cannot be read back, those that lie in its folder."""
+        row = self._db.execute(
+            "SELECT outputs FROM studies WHERE study_instance_uid = ?", (study_instance_uid,)
+        ).fetchone()
+        if row is None:
+            return []
+        try:
+            return sorted(_texts(json.loads(row[0])).keys())
+        except (ValueError, TypeError, AttributeError):
+            below = store.study_folder(study_instance_uid)
+            return sorted(f"{below}/{path.name}" for path in (self._path.parent / below).glob("*.*"))
 
 
 def _record(row: tuple[str, str, str, str] | list[str]) -> StudyRecord:
-    key, created, outputs, rows = row
-    date, time = json.loads(created)
-    return StudyRecord(key, (date, time), json.loads(outputs), json.loads(rows))
+    """A study's record from its row.
+
+    Raises
+    ------
+    ValueError
+        When the row is damaged, or holds table rows of a version with other columns.
+    """
+    try:
+        key, created, outputs, rows = row
+        date, time = json.loads(created)
+        tables = {name: [list(_texts(cells)) for cells in lines] for name, lines in json.loads(rows).items()}
+        for name, lines in tables.items():
+            if name not in COLUMNS or any(len(cells) != len(COLUMNS[name]) for cells in lines):
+                raise ValueError(f"rows of {name} with other columns")
+        return StudyRecord(key, (date, time), dict(_texts(json.loads(outputs)).items()), tables)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"a damaged record: {error}") from error
+
+
+def _texts(value: Any) -> Any:
+    """A list or a mapping of texts as it is; anything else is a ``ValueError``."""
+    held = [*value, *value.values()] if isinstance(value, dict) else value
+    if not isinstance(held, list) or not all(isinstance(item, str) for item in held):
+        raise ValueError("not texts")
+    return value

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
+import sqlite3
 import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from mammoscan import __version__, density, discover, keyfile, publish, store
+from mammoscan import __version__, density, discover, faults, keyfile, publish, store, verdict, withdraw
 from mammoscan.analyse import analyse, failed
 from mammoscan.deidentify import Deidentifier
 from mammoscan.domain import (
@@ -27,11 +29,11 @@ from mammoscan.domain import (
     RunSummary,
     Skipped,
 )
-from mammoscan.errors import ExitCode, Reason, Stage, UsageError
-from mammoscan.ledger import Ledger, StudyRecord
+from mammoscan.errors import Reason, Stage, UsageError
+from mammoscan.ledger import NAME, Ledger, StudyRecord
 from mammoscan.model import bundle as bundles
 from mammoscan.plan import PlannedImage, StudyPlan, plan_studies
-from mammoscan.pool import Crashed, Task, WorkPool, worker_count
+from mammoscan.pool import Crashed, Task, WorkPool, can_start_workers, worker_count
 from mammoscan.report import pdf_words as words
 from mammoscan.report import tables
 from mammoscan.score import Scorer
@@ -47,6 +49,9 @@ log = logging.getLogger(__name__)
 # Images in flight (submitted or waiting to be classified) for each worker: enough to keep the
 # workers busy while the network runs, few enough to bound the memory.
 IN_FLIGHT = 3
+
+
+Ended = Header | Skipped | Failed  # how a file ends; a header stands for an image that was analysed
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +79,23 @@ def run(config: RunConfig, console: Console) -> RunSummary:
     LabelError
         When the table of densities cannot be used.
     LockedError
-        When another run holds the output folder.
+        When another run holds the output folder, or another program its state file.
+    MachineError
+        When the machine refuses: disk full, read-only, no locks, a damaged state file.
     ModelError
         When the model cannot be used.
     """
+    try:
+        return _run(config, console)
+    except (OSError, sqlite3.Error, MemoryError) as error:
+        found = faults.explained(error, path=config.out / NAME if isinstance(error, sqlite3.Error) else config.out)
+        if found is None:
+            raise
+        log.error("%s", found.message, exc_info=error)  # noqa: TRY400 (frames alone, and those of this error)
+        raise found from error
+
+
+def _run(config: RunConfig, console: Console) -> RunSummary:
     began = time.monotonic()
     _check_folders(config)
     # Read before anything is made: a bad table leaves no folder, no state and no time spent behind.
@@ -94,13 +112,6 @@ def run(config: RunConfig, console: Console) -> RunSummary:
         delivery = deliver(ledger, config.out, config.send, console)
         seconds = time.monotonic() - began
         return replace(summary, sent=delivery.sent, unsent=delivery.unsent, seconds=seconds)
-
-
-def exit_code(summary: RunSummary) -> ExitCode:
-    """The one place that turns counts into an exit status."""
-    if summary.analysed + summary.unchanged == 0:
-        return ExitCode.NOTHING_ANALYSED
-    return ExitCode.SOME_FAILED if summary.failed or summary.unsent else ExitCode.ALL_ANALYSED
 
 
 def _check_folders(config: RunConfig) -> None:
@@ -145,13 +156,17 @@ class _Run:
         self.finding_threshold, _ = operating_point(config, self.bundle.region_thresholds)
         self.cost = self.bundle.costs.get(self.threshold_name, PointCost())
         self.digest = config.analysis.digest()
-        self.workers = worker_count(config.workers)
+        self.workers = _workers(config, console)
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
-        self.failures: dict[str, Failed] = {}  # by SOPInstanceUID
-        self.done_now = 0
+        self.done_now: set[str] = set()  # images by SOPInstanceUID
+        self.told: set[str] = set()  # failures that are in the log, by path below the archive
         self.studies_now = 0
+        self.unreported: dict[str, Failed] = {}  # why, by SOPInstanceUID of the images of studies without reports
+        self.withdrawn = 0
+        self.removed = 0  # files that are no results any more, of studies that were reported again
 
     def go(self) -> RunSummary:
+        self._log_start()
         results = self._read_headers()
         plans, loose = plan_studies(results)
         # A study without a single mammogram has nothing to report; its files are still listed.
@@ -160,11 +175,28 @@ class _Run:
                 loose += (*plan.skipped, *plan.failed)
         if self.masking:
             loose = tuple(self._masked(other) for other in loose)
+        loose = self._withdraw(loose, {p.study_instance_uid for p in plans if not p.headers})
         studies = self._plan(tuple(p for p in plans if p.headers))
+        for other in (*loose, *(other for study in studies for other in study.plan.failed)):
+            if isinstance(other, Failed):
+                self._tell(other)
         todo = [s for s in studies if not self._stands(s)]
         if todo:
             self._work(todo)
-        return self._finish(studies, loose, anything_new=bool(todo))
+        return self._finish(studies, loose)
+
+    def _log_start(self) -> None:
+        config, model = self.config, self.identity
+        # With pseudonyms no path: folders carry the names of patients and institutions.
+        where = "" if self.masking else f", archive {config.archive.resolve()}, results {config.out.resolve()}"
+        log.info("start: mammoscan %s%s", __version__, where)
+        log.info(
+            "settings: model %s %s (%s), configuration %s %s, threshold %g (%s), kinds %s, workers %d, settle seconds %g, "
+            "retry failed %s, deidentify %s",
+            model.name, model.version, model.sha256[:12], self.digest[:12], dataclasses.asdict(config.analysis),
+            self.threshold, self.threshold_name, ",".join(config.write) or "none", self.workers, config.settle_seconds,
+            config.retry_failed, self.masking is not None,
+        )  # fmt: skip
 
     # ------------------------------------------------------------------ find and plan
 
@@ -182,12 +214,35 @@ class _Run:
                 files,
                 include=config.analysis.include,
                 settle_seconds=config.settle_seconds,
-                workers=self.workers,
+                workers=max(1, self.workers),
             ):
                 results.append(result)
                 ticker.advance(skipped=isinstance(result, Skipped), failed=isinstance(result, Failed))
         self.stage_seconds[Stage.HEADER.value] += time.monotonic() - clock
         return results
+
+    def _withdraw(self, loose: tuple[Skipped | Failed, ...], imageless: set[str]) -> tuple[Skipped | Failed, ...]:
+        """Withdraw what the archive contradicts; the files that have no study to be reported, as they are listed.
+
+        imageless: studies without an image to analyse, by the UID that the archive gives.
+        """
+        withdraw.complete(self.ledger, self.config.out)  # what a killed run left to be removed
+        others_of: dict[str, list[Skipped | Failed]] = {self._uid(uid): [] for uid in sorted(imageless)}
+        for other in loose:
+            if other.study_instance_uid in others_of:
+                others_of[other.study_instance_uid].append(other)
+        self._withdrawn(withdraw.withdraw(self.ledger, self.config.out, others_of))
+        known = self.ledger.withdrawn()
+        return tuple(withdraw.noted(other, known) for other in loose)
+
+    def _withdrawn(self, withdrawals: list[withdraw.Withdrawal]) -> None:
+        self.withdrawn += len(withdrawals)
+        for withdrawal in withdrawals:
+            self.console.note(str(withdrawal))
+
+    def _uid(self, uid: str) -> str:
+        """A UID as it is written."""
+        return self.masking.uid(uid) if self.masking else uid
 
     def _plan(self, plans: tuple[StudyPlan, ...]) -> list[PlannedStudy]:
         table = self.densities
@@ -264,7 +319,7 @@ class _Run:
     def _work(self, studies: list[PlannedStudy]) -> None:
         open_images: dict[str, set[str]] = {}
         by_uid = {study.plan.study_instance_uid: study for study in studies}
-        pool: WorkPool[tuple[str, str]] = WorkPool(self.workers, in_flight=IN_FLIGHT * self.workers)
+        pool: WorkPool[tuple[str, str]] = WorkPool(self.workers, in_flight=IN_FLIGHT * max(1, self.workers))
         planned: dict[str, PlannedImage] = {}
         for study in studies:
             waiting = {i.written.sop_instance_uid for i in study.images if self._must_do(i)}
@@ -275,9 +330,20 @@ class _Run:
             self.console.stages(("analysing images", total), ("writing reports", len(studies))) as (images, reports),
             contextlib.closing(Scorer(self.bundle, self.config, self.finding_threshold)) as scorer,
         ):
+
+            def report(study: PlannedStudy) -> None:
+                done = self._done(study)
+                lost = [i for i in study.images if i.written.sop_instance_uid not in done]
+                if lost:  # their rows cannot be read back
+                    open_images[study.plan.study_instance_uid].update(i.written.sop_instance_uid for i in lost)
+                    for image in lost:
+                        pool.add(self._image_task(image))
+                else:
+                    pool.add(self._report_task(study, done))
+
             for uid, waiting in open_images.items():
                 if not waiting:
-                    pool.add(self._report_task(by_uid[uid]))
+                    report(by_uid[uid])
 
             def keep(results: Sequence[tuple[PlannedImage, Prediction | Failed]]) -> None:
                 kept = [(image, self._as_written(image, result)) for image, result in results]
@@ -287,7 +353,7 @@ class _Run:
                     study_uid = image.written.study.study_instance_uid
                     open_images[study_uid].discard(image.written.sop_instance_uid)
                     if not open_images[study_uid]:
-                        pool.add(self._report_task(by_uid[study_uid]))
+                        report(by_uid[study_uid])
 
             for item in pool.results(self._image_tasks(studies, open_images)):
                 if item is None:
@@ -317,8 +383,11 @@ class _Run:
         where = (image.written.sop_instance_uid, image.key)
         if not self.ledger.image_status(*where):
             return False
-        kept = None if self.config.retry_failed else self.ledger.image(*where)
-        return self.config.retry_failed or (isinstance(kept, Failed) and kept.reason.passing)
+        if self.config.retry_failed:
+            return True
+        kept = self.ledger.image(*where)
+        # Failures are listed in every run, so their rows must be readable too.
+        return kept is None or (isinstance(kept, Failed) and kept.reason.passing)
 
     def _image_tasks(
         self, studies: list[PlannedStudy], open_images: Mapping[str, set[str]]
@@ -328,29 +397,38 @@ class _Run:
             for image in study.images:
                 uid = image.written.sop_instance_uid
                 if uid in waiting:
-                    bundle = self.bundle
-                    settings = (self.config.analysis, bundle.ranking, bundle.outlines, self.masking is not None)
-                    yield Task(("image", uid), analyse, (image.header, *settings))
+                    yield self._image_task(image)
 
-    def _report_task(self, study: PlannedStudy) -> Task[tuple[str, str]]:
+    def _image_task(self, image: PlannedImage) -> Task[tuple[str, str]]:
+        bundle = self.bundle
+        settings = (self.config.analysis, bundle.ranking, bundle.outlines, self.masking is not None)
+        return Task(("image", image.written.sop_instance_uid), analyse, (image.header, *settings))
+
+    def _done(self, study: PlannedStudy) -> dict[str, Prediction | Failed]:
+        """The kept results of a study's images that can be read back, by SOPInstanceUID."""
+        found = {i.written.sop_instance_uid: self.ledger.image(i.written.sop_instance_uid, i.key) for i in study.images}
+        return {uid: result for uid, result in found.items() if result is not None}
+
+    def _report_task(self, study: PlannedStudy, done: Mapping[str, Prediction | Failed]) -> Task[tuple[str, str]]:
+        """done: the result of every image of the study."""
         uid = study.plan.study_instance_uid
         images: list[Prediction] = []
         failures: list[Failed] = list(study.plan.failed)
         for image in study.images:
-            done = self.ledger.image(image.written.sop_instance_uid, image.key)
-            if isinstance(done, Prediction):
+            result = done[image.written.sop_instance_uid]
+            if isinstance(result, Prediction):
                 # The kept header may lack the path, or the archive may have moved: files lie where they are now.
-                images.append(replace(done, header=image.written))
-            elif done is not None:
-                failures.append(done)
+                images.append(replace(result, header=image.written))
+            else:
+                failures.append(result)
         record = self.ledger.study(uid)
         found = publish.study_result(study.plan, tuple(images), tuple(failures), self.bundle.breast)
-        result = replace(found, deidentified=self.masking is not None)
+        written = replace(found, deidentified=self.masking is not None)
         # Other kinds of the same results keep the date, so that the files that stand change no byte.
         same = record is not None and record.key.split(" ")[0] == study.result_key
         created = record.created if record is not None and same else _now(study.days)
-        arguments = (result, self._context(created), self.config.out, self.config.write)
-        return Task(("study", uid), publish.publish, arguments)
+        arguments = (written, self._context(created), self.config.out, self.config.write)
+        return Task(("study", uid), publish.attempt, arguments)
 
     def _context(self, created: tuple[str, str]) -> ReportContext:
         return ReportContext(
@@ -366,75 +444,111 @@ class _Run:
         )
 
     def _keep_study(self, study: PlannedStudy, outcome: Any, ticker: Ticker) -> None:
+        if isinstance(outcome, publish.Published):
+            uid = study.plan.study_instance_uid
+            self.stage_seconds[Stage.REPORT.value] += outcome.seconds
+            self.ledger.record_study(uid, StudyRecord(study.key, outcome.created, outcome.outputs, outcome.rows))
+            self.removed += withdraw.complete(self.ledger, self.config.out)
+            self.studies_now += 1
+        else:
+            self._unreported(study, "its process was killed" if isinstance(outcome, Crashed) else outcome.detail)
+        ticker.advance(failed=not isinstance(outcome, publish.Published))
+
+    def _unreported(self, study: PlannedStudy, detail: str) -> None:
+        """A study whose reports could not be written: its images fail, and the next run tries the report again.
+
+        An earlier report that rests on a file that the archive contradicts by now must not stand for the new one.
+        """
         uid = study.plan.study_instance_uid
-        if isinstance(outcome, Crashed):
-            raise RuntimeError(f"writing the report of study {uid} killed its process")
-        published: publish.Published = outcome
-        self.stage_seconds[Stage.REPORT.value] += published.seconds
-        previous = self.ledger.study(uid)
-        self.ledger.record_study(uid, StudyRecord(study.key, published.created, published.outputs, published.rows))
-        for name in set(previous.outputs if previous else ()) - set(published.outputs):
-            (self.config.out / name).unlink(missing_ok=True)
-        self.studies_now += 1
-        ticker.advance()
+        self._withdrawn(withdraw.withdraw(self.ledger, self.config.out, {uid: _others(study.plan)}))
+        for image in study.images:
+            header = image.written
+            self.unreported[header.sop_instance_uid] = failed(header, Stage.REPORT, Reason.REPORT_FAILED, detail)
 
     def _count(self, result: Prediction | Failed, ticker: Ticker) -> None:
         if isinstance(result, Prediction):
-            self.done_now += 1
+            self.done_now.add(result.header.sop_instance_uid)
             for stage, seconds in result.seconds:
                 self.stage_seconds[stage] += seconds
         else:
-            log.warning("failed: %s: %s (%s)", result.file.relative, result.reason.code, result.detail)
+            self._tell(result)
         ticker.advance(failed=isinstance(result, Failed))
+
+    def _tell(self, failure: Failed) -> None:
+        """Log a failure, once in every run. Its detail may quote a header and is for the tables alone."""
+        if failure.file.relative not in self.told:
+            self.told.add(failure.file.relative)
+            reason = failure.reason
+            log.warning("failed: %s: %s: %s (%s)", failure.file.relative, reason.code, reason.meaning, reason.remedy)
 
     # ------------------------------------------------------------------ tables and summary
 
-    def _finish(
-        self, studies: list[PlannedStudy], loose: tuple[Skipped | Failed, ...], *, anything_new: bool
-    ) -> RunSummary:
-        files = [tables.files_row(r) for r in loose]
-        analysed = failures = skips = 0
+    def _ends(self, studies: list[PlannedStudy], loose: tuple[Skipped | Failed, ...]) -> Iterator[Ended]:
+        """How every file ended, each once."""
+        yield from loose
         for study in studies:
-            files.extend(tables.files_row(other) for other in _others(study.plan))
+            yield from _others(study.plan)
             for image in study.images:
-                result = None
-                if self.ledger.image_status(image.written.sop_instance_uid, image.key):
-                    result = self.ledger.image(image.written.sop_instance_uid, image.key)
-                files.append(tables.files_row(result if isinstance(result, Failed) else image.written))
-                failures += isinstance(result, Failed)
-                analysed += not isinstance(result, Failed)
-            failures += len(study.plan.failed)
-            skips += len(study.plan.skipped)
-        failures += sum(isinstance(r, Failed) for r in loose)
-        skips += sum(isinstance(r, Skipped) for r in loose)
+                uid = image.written.sop_instance_uid
+                result = self.ledger.image(uid, image.key) if self.ledger.image_status(uid, image.key) else None
+                yield result if isinstance(result, Failed) else self.unreported.get(uid, image.written)
+
+    def _finish(self, studies: list[PlannedStudy], loose: tuple[Skipped | Failed, ...]) -> RunSummary:
+        ends = list(self._ends(studies, loose))
+        present = {study.plan.study_instance_uid for study in studies}
         rows: dict[str, list[list[str]]] = {name: [] for name in tables.COLUMNS}
-        for _, record in self.ledger.studies():
+        for uid, record in self.ledger.every_study():
+            if record is None:
+                if uid not in present:  # else its report failed now, which files.csv says
+                    self._lost_record(uid)
+                continue
             for name, table in record.rows.items():
                 rows[name].extend(table)
-        rows["files"] = files
-        changed = False
+        rows["files"] = sorted(tables.files_row(end) for end in ends)
+        changed = bool(self.done_now or self.studies_now or self.withdrawn)
         for name in tables.COLUMNS:
-            content = tables.write_csv(sorted(rows[name]) if name == "files" else rows[name], tables.COLUMNS[name])
+            content = tables.write_csv(rows[name], tables.COLUMNS[name])
             changed |= store.write_if_changed(self.config.out / f"{name}.csv", content)
-        summary = RunSummary(
-            files=len(files),
-            analysed=self.done_now,
-            skipped=skips,
-            failed=failures,
-            unchanged=analysed - self.done_now,
-            studies=len(studies),
-            findings=self._findings(studies),
-            seconds=time.monotonic() - self.began,
-            stage_seconds=tuple(sorted(self.stage_seconds.items())),
-            operating_point=f"operating point {self.threshold_name}: {words.cost(self.cost)}",
-        )
+        summary = self._summary(ends, studies)
         run_file = self.config.out / "run.json"
-        if changed or anything_new or not run_file.exists():
+        if changed or not run_file.exists():
             store.write_atomic(
                 run_file,
                 tables.run_json(self.config, self._context(_now()), summary, self.bundle.operating_points()),
             )
         return summary
+
+    def _summary(self, ends: list[Ended], studies: list[PlannedStudy]) -> RunSummary:
+        failures = [end for end in ends if isinstance(end, Failed)]
+        for failure in failures:
+            self._tell(failure)
+        skips = [end.reason.code for end in ends if isinstance(end, Skipped) and end.reason is not Reason.STILL_WRITTEN]
+        images = [end.sop_instance_uid for end in ends if isinstance(end, Header)]
+        analysed = sum(uid in self.done_now for uid in images)
+        return RunSummary(
+            files=len(ends),
+            analysed=analysed,
+            skipped=len(skips),
+            failed=len(failures),
+            unchanged=len(images) - analysed,
+            studies=len(studies),
+            findings=self._findings(studies),
+            seconds=time.monotonic() - self.began,
+            stage_seconds=tuple(sorted(self.stage_seconds.items())),
+            waiting=len(ends) - len(images) - len(failures) - len(skips),
+            failures=verdict.counted(failure.reason.code for failure in failures),
+            skips=verdict.counted(skips),
+            removed=self.removed,
+            operating_point=f"operating point {self.threshold_name}: {words.cost(self.cost)}",
+            withdrawn=self.withdrawn,
+        )
+
+    def _lost_record(self, uid: str) -> None:
+        log.warning("the record of study %s cannot be read back; its files are not in the archive", uid)
+        self.console.error(
+            f"the results of study {uid} cannot be read back and are missing in the tables; its reports stand in "
+            f"{store.study_folder(uid)} (bring its files back to the archive to have them done again)"
+        )
 
     def _findings(self, studies: list[PlannedStudy]) -> int:
         count = 0
@@ -444,6 +558,16 @@ class _Run:
             if record is not None:
                 count += sum(row[column] == "yes" for row in record.rows.get("findings", []))
         return count
+
+
+def _workers(config: RunConfig, console: Console) -> int:
+    """Worker processes; 0 where the machine gives none and the work is done in this process."""
+    if can_start_workers():
+        return worker_count(config.workers)
+    said = "this machine gives no semaphores (is /dev/shm full or read-only?): one process does all, without protection from decoders that crash"
+    log.warning("%s", said)
+    console.note(said)
+    return 0
 
 
 def operating_point(config: RunConfig, thresholds: Mapping[str, float]) -> tuple[float, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -105,7 +106,9 @@ def read_image(header: Header, *, max_pixels: int) -> Image:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
     except RecursionError as error:
         raise InputError(Reason.BROKEN_HEADER, "sequences nested too deeply") from error
-    except (EOFError, pydicom.errors.InvalidDicomError) as error:
+    except pydicom.errors.BytesLengthException as error:
+        raise InputError(Reason.BROKEN_HEADER, "a value has a length that its VR does not allow") from error
+    except (EOFError, struct.error, pydicom.errors.InvalidDicomError) as error:
         raise InputError(Reason.TRUNCATED, "ends within an attribute") from error
 
 

@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from joblib.executor import get_memmapping_executor
 
+from mammoscan import logs
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
 
 Key = TypeVar("Key")
+_SEMAPHORES = 32  # loky takes some 10 for its queues and locks
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,20 @@ class Crashed:
     """The outcome of a task that killed its process, also when it ran alone."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What came of a call in a worker: its value or what it raised, and what was logged on the way."""
+
+    value: Any
+    error: Exception | None
+    said: list[logs.Said]
+
+
 class WorkPool(Generic[Key]):
     """Run tasks in ``workers`` processes, at most ``in_flight`` submitted and not yet consumed.
+
+    With 0 workers they run here, one by one, for machines that give no semaphores (``can_start_workers``):
+    then a task that kills its process ends the run.
 
     ``add`` queues urgent work that is submitted before the feed is asked for more, so that
     finished studies are reported (and their arrays freed) before new ones are begun.
@@ -62,6 +77,9 @@ class WorkPool(Generic[Key]):
         and when the pool runs dry, so that the caller can do work of its own (flush a batch) and
         add tasks. Ends when feed and queue are empty after such a ``None``.
         """
+        if not self.workers:
+            yield from self._serially(feed)
+            return
         try:
             dry = False
             while True:
@@ -82,15 +100,28 @@ class WorkPool(Generic[Key]):
                         break  # a crash was handled and took the rest with it
                     task = self._futures[future]
                     try:
-                        outcome = future.result()
+                        done_there = future.result()
                     except BrokenProcessPool:
                         yield from self._recover()
                         break
                     del self._futures[future]
-                    yield task.key, outcome
+                    yield task.key, _outcome(done_there)
         except BaseException:
             self.kill()
             raise
+
+    def _serially(self, feed: Iterator[Task[Key]]) -> Iterator[tuple[Key, Any] | None]:
+        dry = False
+        while True:
+            task = self._urgent.popleft() if self._urgent else next(feed, None)
+            if task is not None:
+                dry = False
+                yield task.key, task.function(*task.arguments)
+            elif dry:
+                return
+            else:
+                dry = True
+                yield None
 
     def kill(self) -> None:
         """End all workers at once; what they were doing is lost."""
@@ -120,16 +151,18 @@ class WorkPool(Generic[Key]):
         suspects = []
         for future, task in tasks.items():
             if future.done() and future.exception() is None:
-                yield task.key, future.result()
+                yield task.key, _outcome(future.result())
             else:
                 suspects.append(task)
         log.warning("a worker process died; trying %d pieces of work one by one", len(suspects))
         for task in suspects:
             _executor(self.workers).shutdown(wait=True, kill_workers=True)
             try:
-                yield task.key, _executor(self.workers).submit(_in_worker, task.function, task.arguments).result()
+                done = _executor(self.workers).submit(_in_worker, task.function, task.arguments).result()
             except BrokenProcessPool:
                 yield task.key, Crashed()
+            else:
+                yield task.key, _outcome(done)
         _executor(self.workers).shutdown(wait=True, kill_workers=True)
 
 
@@ -138,13 +171,39 @@ def worker_count(asked: int) -> int:
     return asked if asked > 0 else len(os.sched_getaffinity(0))
 
 
+def can_start_workers() -> bool:
+    """Whether this machine gives the semaphores that worker processes are led by (/dev/shm may be read-only or full)."""
+    import multiprocessing
+
+    held = []
+    try:
+        # More than the executor needs; those of the plain context vanish with the objects.
+        held = [multiprocessing.get_context("fork").Lock() for _ in range(_SEMAPHORES)]
+    except (OSError, ImportError):
+        return False
+    return len(held) == _SEMAPHORES
+
+
+def _outcome(done: _Done) -> Any:
+    """A worker's result, after its lines in the log; what it raised is raised here."""
+    logs.replay(done.said)
+    if done.error is not None:
+        raise done.error
+    return done.value
+
+
 def _executor(workers: int) -> Any:
     # joblib keeps one executor a process. Made by its own factory, so that a later ``joblib.Parallel``
     # (the header pass of a second run) can take it over. Arrays are passed on as they are.
     return get_memmapping_executor(workers, timeout=300, max_nbytes=None)
 
 
-def _in_worker(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _in_worker(function: Callable[..., Any], arguments: tuple[Any, ...]) -> _Done:
     # Ctrl-C reaches the whole process group; only the parent decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return function(*arguments)
+    with logs.collected() as said:
+        try:
+            return _Done(function(*arguments), None, said)
+        except Exception as error:
+            log.warning("raised in a worker", exc_info=error)  # its frames do not travel with it
+            return _Done(None, error, said)

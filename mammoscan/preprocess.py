@@ -149,7 +149,7 @@ def breast_mask(
     base = float(np.median(background)) if background.size else dark
     noise = float(np.median(np.abs(background - base))) if background.size else 0.0
     threshold = max(base + 3.0 * noise, base + 0.15 * (level - base), 0.02)
-    foreground = (smooth > threshold) & ~frame & ~_kept_out(padding, smooth[inside] > threshold)
+    foreground = (smooth > threshold) & ~frame & ~_kept_out(padding, smooth > threshold)
     reach = max(1, round(3.0 / mm))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     # The border is replicated outwards, so that tissue at the picture's edge is not worn away.
@@ -202,17 +202,21 @@ def _with_dark_padding(pixels: NDArray[np.float32], padding: NDArray[np.bool_]) 
     if not padding.any() or padding.all():
         return pixels
     darkest = float(np.percentile(pixels[~padding], DARKEST))
-    return np.where(padding, np.float32(darkest if darkest > NEARLY_BLACK else 0.0), pixels)
+    # It is black already, and mixed with the skin at its edge.
+    return np.where(padding, np.float32(darkest), pixels) if darkest > NEARLY_BLACK else pixels
 
 
-def _kept_out(padding: NDArray[np.bool_], is_tissue: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Padding that is no tissue. is_tissue: of the pixels outside padding.
+def _kept_out(padding: NDArray[np.bool_], bright: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Padding that is no tissue. bright: above the threshold.
 
-    Where padding stands for the air, the skin line is blurred into it as into air.
+    Where padding stands for the air, or air lies beside it, the skin line is blurred into it as into air; where it
+    was painted over tissue nothing is.
     """
-    if not padding.any() or float((~is_tissue).mean()) > AIR_LEFT:
+    beside = (cv2.dilate(padding.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~padding
+    if not beside.any():
         return padding
-    return cv2.erode(padding.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+    is_air = float((~bright)[~padding].mean()) <= AIR_LEFT or float(bright[beside].mean()) < 0.5
+    return cv2.erode(padding.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) if is_air else padding
 
 
 def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mammoscan import deidentify, display, findings, store
+from mammoscan import deidentify, display, faults, findings, store
 from mammoscan.domain import StudyResult
 from mammoscan.errors import InputError, Reason
 from mammoscan.report import gsps, kinds, pdf, pdf_dicom, sc, seg, sr_cad, sr_tid1500, tables
@@ -39,6 +39,13 @@ class Published:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Unpublished:
+    """A study whose reports could not be written: the kind of the error, its frames are in the log."""
+
+    detail: str
+
+
 def study_result(
     plan: StudyPlan, images: tuple[Prediction, ...], failures: tuple[Failed, ...], breast_score: Score | None
 ) -> StudyResult:
@@ -58,11 +65,6 @@ def study_result(
         breasts=breasts,
         malignancy=max((b.malignancy for b in breasts), default=None),
     )
-
-
-def folder(study_instance_uid: str) -> str:
-    """The study's folder below the output folder, as a POSIX path."""
-    return f"studies/{store.safe_name(study_instance_uid)}"
 
 
 def rendered(result: StudyResult, context: ReportContext, write: tuple[str, ...]) -> dict[str, bytes]:
@@ -111,10 +113,27 @@ def _displays(result: StudyResult) -> dict[str, Display]:
 def publish(result: StudyResult, context: ReportContext, out: Path, write: tuple[str, ...]) -> Published:
     """Render and write every report of a study; each file appears whole or not at all."""
     began = time.perf_counter()
-    below = folder(result.study.study_instance_uid)
+    below = store.study_folder(result.study.study_instance_uid)
     outputs: dict[str, str] = {}
     for name, content in rendered(result, context, write).items():
         store.write_if_changed(out / below / name, content)
         outputs[f"{below}/{name}"] = hashlib.sha256(content).hexdigest()
     rows = tables.rows_of_study(result, context, below)
     return Published(outputs, rows, context.created, time.perf_counter() - began)
+
+
+def attempt(result: StudyResult, context: ReportContext, out: Path, write: tuple[str, ...]) -> Published | Unpublished:
+    """``publish``, where one study's fault costs that study.
+
+    Raises
+    ------
+    OSError
+        For the machine's faults, which the next study would meet as well (disk full, storage gone).
+    """
+    try:
+        return publish(result, context, out, write)
+    except Exception as error:
+        if faults.of_the_machine(error):
+            raise
+        log.exception("the report of study %s", result.study.study_instance_uid)
+        return Unpublished(type(error).__name__)

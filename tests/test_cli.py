@@ -86,10 +86,13 @@ def test_a_locked_folder_is_status_four(demo, tmp_path):
     assert "another run" in done.stderr
 
 
-def test_quiet_says_nothing_on_an_unchanged_archive(demo, copied_run):
+def test_quiet_says_one_line_where_files_failed(demo, copied_run):
     done = _mammoscan("run", demo / "archive", "--out", copied_run, "--settle-seconds", 0, "--quiet")
     assert done.returncode == ExitCode.SOME_FAILED
-    assert (done.stdout, done.stderr) == ("", "")
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert " failed (" in done.stderr
+    assert f"see {copied_run / 'files.csv'}" in done.stderr
 
 
 def test_json_prints_one_object_on_stdout(demo, copied_run):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from mammoscan import inspection, pipeline
+from mammoscan import inspection, pipeline, verdict
 from mammoscan.config import AnalysisConfig, RunConfig
 from mammoscan.console import Console
 from mammoscan.errors import ExitCode, LockedError, UsageError
@@ -235,7 +235,7 @@ def test_the_archive_cannot_be_the_output(small):
 def test_an_empty_archive_ends_with_nothing_analysed(tmp_path):
     (tmp_path / "empty").mkdir()
     summary = _run(tmp_path / "empty", tmp_path / "out")
-    assert pipeline.exit_code(summary) is ExitCode.NOTHING_ANALYSED
+    assert verdict.exit_code(summary) is ExitCode.NOTHING_ANALYSED
 
 
 def test_run_json_names_versions_model_and_counts(demo_run):

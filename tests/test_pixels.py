@@ -132,6 +132,24 @@ def test_high_throughput_jpeg_2000_decodes_bit_exactly_and_fails_when_cut(syntax
     assert caught.value.reason is Reason.TRUNCATED
 
 
+@pytest.mark.parametrize("vr", [b"SL", b"FD"])
+def test_a_value_whose_length_its_vr_does_not_allow_is_a_broken_header(vr, tmp_path):
+    """A damaged VR: a slope of two characters, read as numbers of four or eight bytes."""
+    content = file_bytes(_dataset(_stored(), rescale=(1, 0)))
+    whole = b"\x28\x00\x53\x10DS\x02\x00"
+    assert content.count(whole) == 1
+    header = _header(tmp_path, content.replace(whole, whole.replace(b"DS", vr)))
+    assert _reason(header) is Reason.BROKEN_HEADER
+
+
+@pytest.mark.parametrize("syntax", [*NATIVE[:2], JPEGLosslessSV1])
+def test_a_file_that_ends_in_the_head_of_an_element_is_truncated(syntax, tmp_path):
+    content = file_bytes(_dataset(_stored(), transfer_syntax=syntax))
+    begin = content.index(b"\xe0\x7f\x10\x00")
+    for end in range(begin + 1, begin + 12):
+        assert _reason(_header(tmp_path, content[:end])) in {Reason.TRUNCATED, Reason.NO_PIXELS}, end - begin
+
+
 def test_a_decoder_that_panics_costs_the_file_alone():
     """The second RLE segment begins too early: pylibjpeg's decoder is Rust, whose panics are no Exception."""
     ds = _dataset(_stored(), transfer_syntax=RLELossless)

@@ -220,6 +220,13 @@ def test_two_data_sets_in_two_encodings_are_two(tmp_path, other):
     assert {what for _, what in _ends(*_plan(tmp_path, contents))} == {"conflicting-uid"}
 
 
+def test_a_whole_copy_and_one_cut_within_its_pixels_are_not_one(tmp_path, recwarn):
+    whole = _encoded(syntax=JPEG2000Lossless).removesuffix(b"\xfe\xff\xdd\xe0\0\0\0\0")
+    contents = {"a": whole[:-20], "b": whole}
+    assert {what for _, what in _ends(*_plan(tmp_path, contents))} == {"conflicting-uid"}
+    assert not recwarn.list
+
+
 def test_twins_of_which_one_is_damaged_are_not_one(tmp_path):
     whole = _encoded(syntax=JPEG2000Lossless)
     contents = {"a": _encoded(), "b": whole[: len(whole) - 60]}

@@ -42,13 +42,31 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
-        """Turn domain errors into one line and the right status."""
+        """Turn every error into one line and the right status."""
         try:
             return super().invoke(ctx)
-        except LockedError as error:
-            raise _Exit(str(error), ExitCode.LOCKED) from error
-        except MammoscanError as error:
-            raise _Exit(str(error), ExitCode.USAGE) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            raise  # whoever read our output is gone; click ends quietly
+        except KeyboardInterrupt:
+            raise _Exit("interrupted", ExitCode.INTERRUPTED) from None
+        except Exception as error:
+            raise _one_line(error) from error
+
+
+def _one_line(error: Exception) -> _Exit:
+    """What a command says of an error: in the user's terms, in the machine's, or that nobody foresaw it."""
+    from mammoscan import faults
+
+    known = error if isinstance(error, MammoscanError) else faults.explained(error)
+    if known is not None:
+        return _Exit(str(known), ExitCode.LOCKED if isinstance(known, LockedError) else ExitCode.USAGE)
+    from mammoscan import logs
+
+    place = logs.keep(error)
+    where = f"please report it with {place}" if place else "run it again with --log-file and report it with that file"
+    return _Exit(f"an unexpected end in mammoscan, {type(error).__name__} ({where})", ExitCode.UNEXPECTED)
 
 
 class _Exit(click.ClickException):

@@ -34,11 +34,11 @@ def inspect_command(file: Path, picture: Path | None, model: Path | None, analys
     The facts are printed, so this command shows patient data on the terminal; it writes nothing
     but --picture.
     """
-    from mammoscan import inspection
-    from mammoscan.console import Console, set_up_logging
+    from mammoscan import inspection, logs
+    from mammoscan.console import Console
 
-    set_up_logging(None)
-    result = inspection.inspect(file, analysis, model)
+    with logs.session(None, anonymous=False):
+        result = inspection.inspect(file, analysis, model)
     Console().facts(result.facts)
     if picture is not None and result.picture is not None:
         from mammoscan import store

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -9,15 +11,18 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from mammoscan import logs
 from mammoscan.cli.options import run_options, send_options
-from mammoscan.console import Console, set_up_logging
-from mammoscan.errors import ExitCode
+from mammoscan.console import Console, summary_dict
+from mammoscan.errors import ExitCode, MammoscanError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mammoscan.config import RunConfig
     from mammoscan.send.destination import SendConfig
+
+log = logging.getLogger(__name__)
 
 
 @click.command("run")
@@ -43,8 +48,9 @@ def run_command(
 
     Run the same command again to continue or to bring the results up to date.
 
-    Exit status: 0 all analysed, 1 some files failed or results are not sent, 2 usage, 3 nothing could be analysed,
-    4 another run holds the output folder, 130 interrupted.
+    Exit status: 0 all analysed, 1 some files failed or results are not sent, 2 options, folders or the machine cannot
+    be used, 3 nothing could be analysed, 4 another run or program holds the output folder, 70 an unexpected end,
+    130 interrupted.
     """
     config = configure(archive, out)
     if destinations:
@@ -54,20 +60,36 @@ def run_command(
 
 def execute(config: RunConfig) -> int:
     """Run with a console; return the exit status."""
-    from mammoscan import pipeline
-
     console = Console(quiet=config.quiet, json_summary=config.json_summary)
-    set_up_logging(config.log_file)
     signal.signal(signal.SIGTERM, _interrupt)
     # A shell that starts us in the background sets SIGINT to be ignored; an explicit interrupt still counts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        summary = pipeline.run(config, console)
-    except KeyboardInterrupt:
-        console.error("interrupted; nothing is lost: the same command continues where it stopped")
-        return int(ExitCode.INTERRUPTED)
+    with logs.session(config.log_file, anonymous=config.deidentify is not None), console.one_line():
+        try:
+            status = _execute(config, console)
+        except MammoscanError as error:
+            # What an error says of a place may name people.
+            log.error("end: %s (%s)", error.message, error.remedy)  # noqa: TRY400 (no traceback: it is no surprise)
+            raise
+        except KeyboardInterrupt:
+            status = ExitCode.INTERRUPTED
+            console.error("interrupted; nothing is lost: the same command continues where it stopped")
+        log.info("end: status %d", status)
+        if (trouble := logs.trouble()) is not None:
+            console.error(f"{config.log_file}: the log is not whole: {trouble.strerror}")
+    return int(status)
+
+
+def _execute(config: RunConfig, console: Console) -> ExitCode:
+    from mammoscan import pipeline, verdict
+
+    summary = pipeline.run(config, console)
     console.summary(summary, out=config.out)
-    return int(pipeline.exit_code(summary))
+    said = verdict.verdict(summary, config.out)
+    if said:
+        console.last_word(said)
+    log.info("counts: %s", json.dumps(summary_dict(summary)))
+    return verdict.exit_code(summary)
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -46,14 +46,14 @@ def send_command(
     Exit status: 0 everything is sent or was refused before, 1 something is not sent yet or is refused now,
     2 usage, 4 a run holds the folder.
     """
-    from mammoscan import store
-    from mammoscan.console import Console, set_up_logging
+    from mammoscan import logs, store
+    from mammoscan.console import Console
     from mammoscan.errors import ExitCode, UsageError
     from mammoscan.ledger import NAME, Ledger
     from mammoscan.send.deliver import deliver
 
     config = sending(destinations)
-    set_up_logging(log_file)
+    logs.set_up(log_file)
     if not (results / NAME).is_file():
         raise UsageError("not a folder of results", path=results, remedy="give the --out folder of `mammoscan run`")
     with store.output_lock(results), Ledger(results) as ledger:

@@ -94,14 +94,14 @@ def train_command(
 
     import numpy as np
 
-    from mammoscan import store
-    from mammoscan.console import Console, set_up_logging
+    from mammoscan import logs, store
+    from mammoscan.console import Console
     from mammoscan.model import datasets, plots, release, smallcnn
     from mammoscan.model import train as training
     from mammoscan.model.examples import choose
 
     with store.output_lock(out):  # two trainings would write into each other's records
-        set_up_logging(out / "train.log")
+        logs.set_up(out / "train.log")
         console = Console()
         found = datasets.read(data)
         films = choose(found, screening=rsna_films, seed=seed)

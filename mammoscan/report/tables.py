@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import platform
+import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -144,6 +145,9 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("sop_instance_uid", "", "SOPInstanceUID, empty where unknown"),
     ),
 }  # fmt: skip
+
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def rows_of_study(result: StudyResult, context: ReportContext, folder: str) -> dict[str, list[list[str]]]:
@@ -284,14 +288,18 @@ def _is_number(cell: str) -> bool:
 
 
 def write_csv(rows: Sequence[Sequence[str]], columns: Sequence[Column]) -> bytes:
-    """UTF-8, comma, one header line, lines end with a line feed alone (RFC 4180 but for that)."""
+    """UTF-8, comma, one header line, lines end with a line feed alone (RFC 4180 but for that).
+
+    A row is a line: control characters, which a detail may quote from a damaged header, become blanks. The writer
+    puts a carriage return into no quotes, so that it would end the row.
+    """
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([c.name for c in columns])
     for row in rows:
         if len(row) != len(columns):
             raise ValueError(f"a row has {len(row)} cells for {len(columns)} columns")
-        writer.writerow([safe(cell) for cell in row])
+        writer.writerow([_CONTROLS.sub(" ", safe(cell)) for cell in row])
     return out.getvalue().encode("utf-8", "backslashreplace")
 
 
@@ -322,7 +330,17 @@ def run_json(
         "operating_points": {what: dict(points) for what, points in operating_points.items()},
         "counts": {
             name: getattr(summary, name)
-            for name in ("files", "analysed", "unchanged", "skipped", "failed", "studies", "findings")
+            for name in (
+                "files",
+                "analysed",
+                "unchanged",
+                "skipped",
+                "failed",
+                "waiting",
+                "withdrawn",
+                "studies",
+                "findings",
+            )
         },
         "seconds": round(summary.seconds, 3),
         "stage_seconds": {name: round(value, 3) for name, value in summary.stage_seconds},

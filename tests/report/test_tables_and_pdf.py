@@ -139,3 +139,12 @@ def test_findings_are_drawn_where_they_are():
     assert abs(xs.min() - (300 - 60.25) * scale) < 3
     assert abs(ys.max() - (400 + 40.5) * scale) < 3
     assert (classified != original).any()
+
+
+def test_control_characters_of_a_damaged_header_end_no_row():
+    columns = tables.COLUMNS["files"]
+    odd = "".join(map(chr, range(32))) + "\x7f\x85\u2028\u2029"
+    content = tables.write_csv([[odd, *["x"] * (len(columns) - 1)]], columns).decode()
+    assert len(content.splitlines()) == 2
+    _, row = csv.reader(io.StringIO(content, newline=""))
+    assert row == [" " * len(odd), *["x"] * (len(columns) - 1)]

@@ -10,10 +10,12 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,10 +88,19 @@ def lost_or_twice(archive: Path, out: Path) -> list[str]:
 
 
 def recorded(out: Path) -> dict[str, str]:
-    """SHA-256 of every result by its path, as the state file holds it."""
-    with contextlib.closing(sqlite3.connect(f"file:{out / 'ledger.sqlite'}?mode=ro", uri=True)) as state:
-        assert state.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        rows = state.execute("SELECT outputs FROM studies").fetchall()
+    """SHA-256 of every result by its path, as the state file holds it.
+
+    A copy is asked: what a killed run left in the middle of a change is undone by who opens it next, and that is
+    to be the next run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for path in out.glob("ledger.sqlite*"):
+            shutil.copy2(path, folder)
+        with contextlib.closing(sqlite3.connect(Path(folder) / "ledger.sqlite")) as state:
+            assert state.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            if not state.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchone():
+                return {}  # killed before it had tables
+            rows = state.execute("SELECT outputs FROM studies").fetchall()
     return {name: sha for (outputs,) in rows for name, sha in json.loads(outputs).items()}
 
 

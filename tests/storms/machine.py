@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -76,12 +77,14 @@ class Machine:
 
 
 def undisturbed(images: Path, out: Path) -> Path:
-    """A whole run, on a machine whose clock stands."""
+    """A whole run, on a machine whose clock stands. How long it took stands beside the folder, in ``seconds``."""
+    began = time.monotonic()
     done = bars.run(bars.command(images, out, *OPTIONS), environment=Machine(out).environment())
     assert bars.deaths(done) == []
     assert done.status == bars.ExitCode.SOME_FAILED, done.err
     assert bars.half_written(out) == []
     assert bars.lost_or_twice(images, out) == []
+    (out.parent / "seconds").write_text(str(time.monotonic() - began))
     return out
 
 

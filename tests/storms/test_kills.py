@@ -39,7 +39,7 @@ class Storm:
         self.images, self.finished, self.folder = images, finished, folder
         self.rng = random.Random(seed)
         self.kills = Counter()
-        self.seconds = {}
+        self.seconds = {"analysis": float((finished.parent / "seconds").read_text())}
         self.campaigns = 0
 
     def _out(self, phase):
