@@ -6,7 +6,8 @@ of its own between its fat and its dense tissue, and what lies above counts, in 
 without the pectoral muscle. The skin's rim never counts. A person sets that threshold by eye; here it
 follows from the pixel's surroundings and from the spread of grey levels in the breast by a small function
 (two layers, ``models/density.json``), fitted on patients with an odd number of the prepared sets and on
-phantoms of known share. Pure functions.
+phantoms of known share. ``mammoscan.model.dense_fit`` fits such a function; the file's ``made_by`` says what made
+the one that ships. Pure functions.
 """
 
 from __future__ import annotations
