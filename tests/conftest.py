@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# An example that takes long on a busy machine says nothing about what it shows.
+settings.register_profile("mammoscan", deadline=None)
+settings.load_profile("mammoscan")
 
 # dciodvfy and tid1500reader come with pip and lie beside the interpreter, also when the environment is not activated.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
