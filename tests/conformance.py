@@ -13,7 +13,7 @@ STATEMENT = Path(__file__).parent.parent / "mammoscan" / "CONFORMANCE.md"
 
 
 def written() -> str:
-    from mammoscan.report.kinds import KINDS
+    from mammoscan.core.kinds import KINDS
 
     return _table(
         ("SOP class", "UID", "Modality", "`--write`"),
@@ -22,7 +22,7 @@ def written() -> str:
 
 
 def read() -> str:
-    from mammoscan import header
+    from mammoscan.archive import header
 
     classes = [*header._PIXEL_CLASSES, *(k + "x" for k in (header._STRUCTURED_REPORT,))]
     return _table(
@@ -31,7 +31,7 @@ def read() -> str:
 
 
 def syntaxes() -> str:
-    from mammoscan.pixels import DECODERS, NATIVE
+    from mammoscan.image.pixels import DECODERS, NATIVE
 
     return _table(("transfer syntax", "UID"), [(UID(s).name, str(s)) for s in dict.fromkeys((*NATIVE, *DECODERS))])
 

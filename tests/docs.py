@@ -39,7 +39,7 @@ def commands() -> str:
 
 def exit_codes() -> str:
     """Every exit status of ``run``."""
-    from mammoscan.errors import ExitCode
+    from mammoscan.core.errors import ExitCode
 
     meaning = {
         ExitCode.ALL_ANALYSED: "every mammogram that the rules let in was analysed",
@@ -56,7 +56,7 @@ def exit_codes() -> str:
 
 def rules() -> str:
     """Every rule of the header stage."""
-    from mammoscan.rules import RULES
+    from mammoscan.core.rules import RULES
 
     return _table(
         ("code", "looks at", "by default", "switch"),
@@ -66,7 +66,7 @@ def rules() -> str:
 
 def reasons() -> str:
     """Every coded reason."""
-    from mammoscan.errors import Reason
+    from mammoscan.core.errors import Reason
 
     return _table(("code", "meaning", "remedy"), [(f"`{r.code}`", r.meaning, r.remedy) for r in Reason])
 
@@ -84,14 +84,14 @@ def columns() -> str:
 
 def features() -> str:
     """Every region feature."""
-    from mammoscan.features import FEATURE_DOCS
+    from mammoscan.image.features import FEATURE_DOCS
 
     return _table(("feature", "unit", "formula", "source"), [(f"`{name}`", *doc) for name, doc in FEATURE_DOCS.items()])
 
 
 def layouts() -> str:
     """Every layout that training reads."""
-    from mammoscan.model.datasets.layouts import LAYOUTS
+    from mammoscan.training.datasets.layouts import LAYOUTS
 
     return _table(
         ("layout", "recognised by", "what is taken", "cite"),
@@ -101,7 +101,7 @@ def layouts() -> str:
 
 def manifest() -> str:
     """Every column of a manifest."""
-    from mammoscan.model.datasets.layouts import MANIFEST
+    from mammoscan.training.datasets.layouts import MANIFEST
 
     return _table(
         ("column", "needed", "meaning"),
@@ -111,7 +111,7 @@ def manifest() -> str:
 
 def operating_points() -> str:
     """The bundled model's operating points and what each costs, as its description says."""
-    from mammoscan.config import AnalysisConfig
+    from mammoscan.core.config import AnalysisConfig
     from mammoscan.model import bundle
     from mammoscan.report import pdf_words
 
@@ -132,7 +132,7 @@ def operating_points() -> str:
 
 def kinds() -> str:
     """Every kind of DICOM object, who reads it and why it is written or not."""
-    from mammoscan.report.kinds import KINDS
+    from mammoscan.core.kinds import KINDS
 
     return _table(
         ("`--write`", "object", "file below the study's folder", "read by", "by default", "reason"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mammoscan.domain import (
+from mammoscan.core.domain import (
     Geometry,
     Header,
     Laterality,

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from mammoscan.cli import COMMANDS, main
-from mammoscan.errors import ExitCode
+from mammoscan.core.errors import ExitCode
 
 
 def _mammoscan(*arguments, **options):
@@ -78,7 +78,7 @@ def test_nothing_to_analyse_is_status_three(tmp_path):
 
 
 def test_a_locked_folder_is_status_four(demo, tmp_path):
-    from mammoscan import store
+    from mammoscan.core import store
 
     with store.output_lock(tmp_path / "out"):
         done = _mammoscan("run", demo / "archive", "--out", tmp_path / "out")

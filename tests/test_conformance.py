@@ -28,7 +28,7 @@ def test_the_statement_names_the_implementation_and_every_status_that_counts_as_
 
 
 def test_the_statement_and_the_readme_give_the_limits_of_pseudonyms():
-    from mammoscan import deidentify
+    from mammoscan.run import deidentify
     from tests import docs
 
     assert f"over {deidentify.OLDEST} years are written as {deidentify.OLDEST:03d}Y" in _statement()

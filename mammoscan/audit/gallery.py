@@ -17,9 +17,9 @@ from mammoscan.audit.links import report_of
 from mammoscan.audit.match import Pair
 from mammoscan.audit.measure import LevelAudit, Threshold
 from mammoscan.audit.story import Audit, named
-from mammoscan.config import SWITCHABLE, AnalysisConfig
-from mammoscan.domain import Header, SourceFile
-from mammoscan.errors import InputError
+from mammoscan.core.config import SWITCHABLE, AnalysisConfig
+from mammoscan.core.domain import Header, SourceFile
+from mammoscan.core.errors import InputError
 
 log = logging.getLogger(__name__)
 MOST = 8
@@ -132,7 +132,8 @@ class _OtherImageError(Exception):
 def display_pixels(path: Path, sop_instance_uid: str = "") -> NDArray[np.uint8]:
     """An image in display sense, uint8, as the run decodes it and turns it upright. sop_instance_uid: whose it must be, where known."""
     # Imported here: the decoders load only where a picture is wanted.
-    from mammoscan import header, pixels, polarity
+    from mammoscan.archive import header
+    from mammoscan.image import pixels, polarity
 
     status = path.stat()
     file = SourceFile(path, path.name, status.st_size, status.st_mtime_ns)

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from mammoscan import identifiers
 from mammoscan.audit import lesions
 from mammoscan.audit.lesions import Lesion
-from mammoscan.errors import LabelError
-from mammoscan.tablefile import IDENTIFIERS, decimal_mark, find_columns, number, plain, read_table
+from mammoscan.core import identifiers
+from mammoscan.core.errors import LabelError
+from mammoscan.core.tablefile import IDENTIFIERS, decimal_mark, find_columns, number, plain, read_table
 
 # Name to the headings it is found under, in lower case with blanks and dashes as underscores.
 COLUMNS: dict[str, tuple[str, ...]] = {

@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
-from mammoscan.errors import LabelError
+from mammoscan.core.errors import LabelError
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 # A mark much larger than the lesion says nothing about where it is, though it may cover it.

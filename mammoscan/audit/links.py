@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-from mammoscan import store
 from mammoscan.audit.story import Audit
+from mammoscan.core import store
 
 
 def report_of(audit: Audit, study: str, folder: str) -> str:

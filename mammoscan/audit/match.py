@@ -14,8 +14,8 @@ from mammoscan.audit.froc import Marks
 from mammoscan.audit.labels import ONE_IMAGE, Key, Label, Labels
 from mammoscan.audit.lesions import Lesion
 from mammoscan.audit.results import CLASSES, ImageResult, Results
-from mammoscan.errors import LabelError, UsageError
-from mammoscan.identifiers import Spellings
+from mammoscan.core.errors import LabelError, UsageError
+from mammoscan.core.identifiers import Spellings
 
 LEVELS = ("region", "image", "breast", "patient", "study")
 _IMAGE_KEYS = {*ONE_IMAGE, Key.VIEW}

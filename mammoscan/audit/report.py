@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from mammoscan import NOTICE, __version__, store
+from mammoscan import NOTICE, __version__
 from mammoscan.audit import figures, gallery, html, pdf, words
 from mammoscan.audit.curves import Ranking, decision_curve
 from mammoscan.audit.intervals import Interval
 from mammoscan.audit.links import report_of
 from mammoscan.audit.measure import LevelAudit, Measure, is_probability, reaches
 from mammoscan.audit.story import Audit, as_mapping
+from mammoscan.core import store
 
 METRIC_COLUMNS = (
     "level", "metric", "meaning", "unit", "threshold_name", "threshold", "value", "lower", "upper", "interval_method",

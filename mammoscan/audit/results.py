@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mammoscan import identifiers
 from mammoscan.audit.labels import DENSITIES, SIDES
 from mammoscan.audit.lesions import Mark
-from mammoscan.errors import LabelError
-from mammoscan.tablefile import IDENTIFIERS, decimal_mark, find_columns, number, plain, read_table
+from mammoscan.core import identifiers
+from mammoscan.core.errors import LabelError
+from mammoscan.core.tablefile import IDENTIFIERS, decimal_mark, find_columns, number, plain, read_table
 
 # Name to the headings it is found under; the first is the run's own.
 IMAGE_COLUMNS: dict[str, tuple[str, ...]] = {

@@ -19,7 +19,7 @@ from mammoscan.audit.measure import LevelAudit, Measure, Settings, Threshold, me
 from mammoscan.audit.metrics import ALIASES, METRICS, ClassReport, class_report, confusion_matrix
 from mammoscan.audit.results import CLASSES, IMAGE_COLUMNS, Results, read_results
 from mammoscan.audit.subgroups import Difference, Group, subgroups
-from mammoscan.errors import LabelError, UsageError
+from mammoscan.core.errors import LabelError, UsageError
 
 
 class AuditExit(int, Enum):

@@ -7,7 +7,7 @@ from importlib import import_module
 import click
 
 from mammoscan import NOTICE, __version__
-from mammoscan.errors import ExitCode, LockedError, MammoscanError
+from mammoscan.core.errors import ExitCode, LockedError, MammoscanError
 
 # Command name to the module and the function that hold it; modules load when they are used, so
 # that `mammoscan --help` answers at once and without TensorFlow.
@@ -57,12 +57,12 @@ class LazyGroup(click.Group):
 
 def _one_line(error: Exception) -> _Exit:
     """What a command says of an error: in the user's terms, in the machine's, or that nobody foresaw it."""
-    from mammoscan import faults
+    from mammoscan.core import faults
 
     known = error if isinstance(error, MammoscanError) else faults.explained(error)
     if known is not None:
         return _Exit(str(known), ExitCode.LOCKED if isinstance(known, LockedError) else ExitCode.USAGE)
-    from mammoscan import logs
+    from mammoscan.core import logs
 
     place = logs.keep(error)
     where = f"please report it with {place}" if place else "run it again with --log-file and report it with that file"

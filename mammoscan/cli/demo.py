@@ -12,7 +12,7 @@ from mammoscan.cli.options import run_options
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mammoscan.config import RunConfig
+    from mammoscan.core.config import RunConfig
 
 
 # The files are whole when they are read: this process wrote them.
@@ -28,7 +28,7 @@ def demo_command(out: Path, seed: int, write_only: bool, configure: Callable[[Pa
     when everything else went well; this command reports that as success.
     """
     from mammoscan.cli.run import execute
-    from mammoscan.errors import ExitCode
+    from mammoscan.core.errors import ExitCode
     from mammoscan.synthetic.archive import write_demo
 
     paths = write_demo(out, seed=seed)

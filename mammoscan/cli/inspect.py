@@ -10,7 +10,7 @@ import click
 from mammoscan.cli.options import analysis_options
 
 if TYPE_CHECKING:
-    from mammoscan.config import AnalysisConfig
+    from mammoscan.core.config import AnalysisConfig
 
 
 @click.command("inspect")
@@ -34,14 +34,15 @@ def inspect_command(file: Path, picture: Path | None, model: Path | None, analys
     The facts are printed, so this command shows patient data on the terminal; it writes nothing
     but --picture.
     """
-    from mammoscan import inspection, logs
-    from mammoscan.console import Console
+    from mammoscan.core import logs
+    from mammoscan.core.console import Console
+    from mammoscan.run import inspection
 
     with logs.session(None, anonymous=False):
         result = inspection.inspect(file, analysis, model)
     Console().facts(result.facts)
     if picture is not None and result.picture is not None:
-        from mammoscan import store
+        from mammoscan.core import store
 
         store.write_atomic(picture, result.picture)
         click.echo(f"pictures: {picture}", err=True)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mammoscan import keyfile
-from mammoscan.config import SWITCHABLE, AnalysisConfig, RunConfig
-from mammoscan.errors import UsageError
-from mammoscan.report import kinds
+from mammoscan.core import kinds
+from mammoscan.core.config import SWITCHABLE, AnalysisConfig, RunConfig
+from mammoscan.core.errors import UsageError
+from mammoscan.run import keyfile
 from mammoscan.send.destination import SendConfig, parse, title
 
 if TYPE_CHECKING:

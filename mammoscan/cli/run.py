@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from mammoscan import logs
 from mammoscan.cli.options import run_options, send_options
-from mammoscan.console import Console, summary_dict
-from mammoscan.errors import ExitCode, MammoscanError
+from mammoscan.core import logs
+from mammoscan.core.console import Console, summary_dict
+from mammoscan.core.errors import ExitCode, MammoscanError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mammoscan.config import RunConfig
+    from mammoscan.core.config import RunConfig
     from mammoscan.send.destination import SendConfig
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,8 @@ def execute(config: RunConfig) -> int:
 
 
 def _execute(config: RunConfig, console: Console) -> ExitCode:
-    from mammoscan import pipeline, verdict
+    from mammoscan.core import verdict
+    from mammoscan.run import pipeline
 
     summary = pipeline.run(config, console)
     console.summary(summary, out=config.out)

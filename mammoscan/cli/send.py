@@ -46,10 +46,10 @@ def send_command(
     Exit status: 0 everything is sent or was refused before, 1 something is not sent yet or is refused now,
     2 usage, 4 a run holds the folder.
     """
-    from mammoscan import logs, store
-    from mammoscan.console import Console
-    from mammoscan.errors import ExitCode, UsageError
-    from mammoscan.ledger import NAME, Ledger
+    from mammoscan.core import logs, store
+    from mammoscan.core.console import Console
+    from mammoscan.core.errors import ExitCode, UsageError
+    from mammoscan.run.ledger import NAME, Ledger
     from mammoscan.send.deliver import deliver
 
     config = sending(destinations)

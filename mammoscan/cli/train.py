@@ -94,11 +94,11 @@ def train_command(
 
     import numpy as np
 
-    from mammoscan import logs, store
-    from mammoscan.console import Console
-    from mammoscan.model import datasets, plots, release, smallcnn
-    from mammoscan.model import train as training
-    from mammoscan.model.examples import choose
+    from mammoscan.core import logs, store
+    from mammoscan.core.console import Console
+    from mammoscan.training import datasets, plots, release, smallcnn
+    from mammoscan.training import train as training
+    from mammoscan.training.examples import choose
 
     with store.output_lock(out):  # two trainings would write into each other's records
         logs.set_up(out / "train.log")

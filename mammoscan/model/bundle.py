@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mammoscan.domain import Cost, ModelIdentity, PointCost
-from mammoscan.errors import ModelError
+from mammoscan.core.domain import Cost, ModelIdentity, PointCost
+from mammoscan.core.errors import ModelError
 from mammoscan.model.outputs import BREAST_INPUTS, IMAGE_INPUTS, REGION_INPUTS
 from mammoscan.model.scores import RegionScore, Score
 from mammoscan.model.terms import CLASSES, CLINICAL

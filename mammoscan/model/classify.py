@@ -12,19 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mammoscan.domain import Density, Scores
-from mammoscan.features import REGION_FEATURES
+from mammoscan.core.domain import Density, Scores
+from mammoscan.image.features import REGION_FEATURES
 from mammoscan.model import outputs
-from mammoscan.model.terms import (
-    CLASSES,
-    CLINICAL,
-    GRADES,
-    KINDS,
-    MALIGNANT,
-    TISSUES,
-    log_odds,
-    softmax,
-)
+from mammoscan.model.terms import CLASSES, CLINICAL, GRADES, KINDS, MALIGNANT, TISSUES, log_odds, softmax
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mammoscan.errors import ModelError
+from mammoscan.core.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mammoscan.features import REGION_FEATURES
+from mammoscan.image.features import REGION_FEATURES
 from mammoscan.model.terms import MALIGNANT, log_odds, softmax
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mammoscan.domain import Density, DensitySource, Laterality, View
+from mammoscan.core.domain import Density, DensitySource, Laterality, View
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mammoscan.domain import DensityReading, Header
+    from mammoscan.core.domain import DensityReading, Header
 
 CLASSES = ("normal", "benign", "malignant")
 MALIGNANT = CLASSES.index("malignant")

@@ -16,7 +16,7 @@ from mammoscan import NOTICE
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mammoscan.domain import Finding, Prediction, ReportContext
+    from mammoscan.core.domain import Finding, Prediction, ReportContext
 
     Picture = NDArray[np.uint8]
     Colour = tuple[int, int, int]

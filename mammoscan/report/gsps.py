@@ -12,17 +12,17 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.sequence import Sequence
 
-from mammoscan.domain import Flag, Laterality
+from mammoscan.core.domain import Flag, Laterality
+from mammoscan.core.values import held, one_line
 from mammoscan.report import objects
 from mammoscan.report.sr_common import to_bytes
-from mammoscan.values import held, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mammoscan.display import Display
-    from mammoscan.domain import Finding, Prediction, ReportContext, StudyResult
-    from mammoscan.luts import Lut
+    from mammoscan.core.domain import Finding, Prediction, ReportContext, StudyResult
+    from mammoscan.image.display import Display
+    from mammoscan.image.luts import Lut
 
 LAYER = "MAMMOSCAN"
 _TEXT_HEIGHT = 1 / 40  # of the image's longer side

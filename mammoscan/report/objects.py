@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from pydicom import Dataset
 from pydicom.sequence import Sequence
 
-from mammoscan.domain import Laterality
-from mammoscan.report import uids
-from mammoscan.report.kinds import BY_NAME
+from mammoscan.core import uids
+from mammoscan.core.domain import Laterality
+from mammoscan.core.kinds import BY_NAME
 from mammoscan.report.sr_common import equipment_attributes, study_attributes
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pydicom.sr.coding import Code
 
-    from mammoscan.domain import Header, ReportContext, StudyResult
+    from mammoscan.core.domain import Header, ReportContext, StudyResult
 
 _SIDES = (Laterality.LEFT, Laterality.RIGHT, Laterality.BOTH, Laterality.UNKNOWN)
 

@@ -21,7 +21,7 @@ from reportlab.platypus import (
 )
 
 from mammoscan import NOTICE
-from mammoscan.domain import DensitySource, Laterality
+from mammoscan.core.domain import DensitySource, Laterality
 from mammoscan.report import fonts, pdf_image
 from mammoscan.report.fonts import marked_up
 from mammoscan.report.pdf_parts import (
@@ -43,8 +43,8 @@ from mammoscan.report.pdf_words import DENSITY_SOURCES, SEXES, SIDES, cost, dens
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mammoscan.domain import ReportContext, StudyResult
-    from mammoscan.errors import Reason
+    from mammoscan.core.domain import ReportContext, StudyResult
+    from mammoscan.core.errors import Reason
 
 TOP, BOTTOM = 24 * mm, 20 * mm
 HOW_TO_READ = (

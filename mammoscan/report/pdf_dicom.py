@@ -10,7 +10,7 @@ from mammoscan.report import objects
 from mammoscan.report.sr_common import headers_of, to_bytes
 
 if TYPE_CHECKING:
-    from mammoscan.domain import ReportContext, StudyResult
+    from mammoscan.core.domain import ReportContext, StudyResult
 
 
 def render(result: StudyResult, context: ReportContext, report: bytes) -> dict[str, bytes]:

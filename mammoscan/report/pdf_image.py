@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mammoscan.domain import Finding, Prediction, ReportContext, Spacing
+    from mammoscan.core.domain import Finding, Prediction, ReportContext, Spacing
 
 JPEG_QUALITY = 85
 _COLUMNS, _GAP = 3, 3 * mm

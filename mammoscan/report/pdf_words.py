@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mammoscan.domain import DensitySource, Laterality, Patient, Sex, View
+from mammoscan.core.domain import DensitySource, Laterality, Patient, Sex, View
 
 if TYPE_CHECKING:
-    from mammoscan.domain import Cost, Header, PointCost, Prediction
+    from mammoscan.core.domain import Cost, Header, PointCost, Prediction
 
 SIDES = {
     Laterality.LEFT: "left",

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from pydicom.sequence import Sequence
 
-from mammoscan.domain import Laterality
+from mammoscan.core.domain import Laterality
 from mammoscan.report import figures, objects
 from mammoscan.report.sr_common import dcm, to_bytes
 
 if TYPE_CHECKING:
-    from mammoscan.domain import Prediction, ReportContext, StudyResult
+    from mammoscan.core.domain import Prediction, ReportContext, StudyResult
 
 
 def render(result: StudyResult, context: ReportContext) -> dict[str, bytes]:

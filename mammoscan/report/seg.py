@@ -9,14 +9,15 @@ from pydicom import Dataset
 from pydicom.sequence import Sequence
 
 from mammoscan import NOTICE
-from mammoscan.domain import RegionKind
-from mammoscan.report import objects, uids
+from mammoscan.core import uids
+from mammoscan.core.domain import RegionKind
+from mammoscan.report import objects
 from mammoscan.report.sr_common import dcm, sct, to_bytes, version
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mammoscan.domain import Finding, Header, Prediction, ReportContext, StudyResult
+    from mammoscan.core.domain import Finding, Header, Prediction, ReportContext, StudyResult
 
 CATEGORY = sct("49755003", "Morphologically Altered Structure")
 MASS = sct("4147007", "Mass")

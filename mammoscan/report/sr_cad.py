@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mammoscan import NOTICE
-from mammoscan.codes import SIDE_CODES, VIEW_CODES
-from mammoscan.domain import RegionKind
-from mammoscan.report import uids
+from mammoscan.core import uids
+from mammoscan.core.codes import SIDE_CODES, VIEW_CODES
+from mammoscan.core.domain import RegionKind
 from mammoscan.report.sr_common import (
     NO_UNIT,
     PERCENT,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.sr.coding import Code
 
-    from mammoscan.domain import Finding, Header, ReportContext, StudyResult
+    from mammoscan.core.domain import Finding, Header, ReportContext, StudyResult
 
 SOP_CLASS = "1.2.840.10008.5.1.4.1.1.88.50"
 SERIES_NUMBER = 9101

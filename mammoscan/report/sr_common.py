@@ -23,13 +23,13 @@ from pydicom.sequence import Sequence
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from mammoscan.domain import Sex
-from mammoscan.values import held
+from mammoscan.core.domain import Sex
+from mammoscan.core.values import held
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mammoscan.domain import Header, ReportContext, StudyResult
+    from mammoscan.core.domain import Header, ReportContext, StudyResult
 
 MANUFACTURER = "mammoscan"
 IMPLEMENTATION = "2.25.329800735698586629295641978511506172918"  # 2.25 of a UUID, once and for all

@@ -24,22 +24,13 @@ from highdicom.sr import (
 )
 from pydicom.sr.codedict import codes as known
 
-from mammoscan.codes import SIDE_CODES
-from mammoscan.domain import RegionKind
-from mammoscan.report import uids
-from mammoscan.report.sr_common import (
-    MM2,
-    PERCENT,
-    dcm,
-    document,
-    headers_of,
-    sct,
-    to_bytes,
-    version,
-)
+from mammoscan.core import uids
+from mammoscan.core.codes import SIDE_CODES
+from mammoscan.core.domain import RegionKind
+from mammoscan.report.sr_common import MM2, PERCENT, dcm, document, headers_of, sct, to_bytes, version
 
 if TYPE_CHECKING:
-    from mammoscan.domain import Finding, Header, ReportContext, StudyResult
+    from mammoscan.core.domain import Finding, Header, ReportContext, StudyResult
 
 SOP_CLASS = "1.2.840.10008.5.1.4.1.1.88.34"
 SERIES_NUMBER = 9102

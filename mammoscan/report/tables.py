@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mammoscan import NOTICE
-from mammoscan.domain import Failed, Header, Laterality, Skipped
-from mammoscan.features import FEATURE_DOCS, REGION_FEATURES
+from mammoscan.core.domain import Failed, Header, Laterality, Skipped
+from mammoscan.image.features import FEATURE_DOCS, REGION_FEATURES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mammoscan.config import RunConfig
-    from mammoscan.domain import Finding, Prediction, ReportContext, RunSummary, StudyResult
+    from mammoscan.core.config import RunConfig
+    from mammoscan.core.domain import Finding, Prediction, ReportContext, RunSummary, StudyResult
 
 PACKAGES = (
     "mammoscan", "click", "highdicom", "joblib", "numpy", "opencv-python-headless", "pydicom", "pyjpegls",

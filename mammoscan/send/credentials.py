@@ -6,7 +6,7 @@ import re
 import ssl
 from typing import TYPE_CHECKING
 
-from mammoscan.errors import UsageError
+from mammoscan.core.errors import UsageError
 
 if TYPE_CHECKING:
     from mammoscan.send.destination import SendConfig

@@ -14,8 +14,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from mammoscan.errors import UsageError
-from mammoscan.report.kinds import KINDS
+from mammoscan.core.errors import UsageError
+from mammoscan.core.kinds import KINDS
 from mammoscan.send import objects
 from mammoscan.send.destination import LONGEST_PAUSE, LONGEST_WAIT, SendConfig
 from mammoscan.send.queue import Queue, State
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from mammoscan.console import Console, Ticker
-    from mammoscan.ledger import Ledger
+    from mammoscan.core.console import Console, Ticker
+    from mammoscan.run.ledger import Ledger
     from mammoscan.send.destination import Destination
 
 log = logging.getLogger(__name__)

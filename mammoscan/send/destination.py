@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mammoscan.errors import UsageError
+from mammoscan.core.errors import UsageError
 
 _DIMSE = re.compile(
     r"(?P<title>[^@]*)@(\[(?P<six>[0-9a-fA-F:.]+(%[\w.-]+)?)\]|(?P<host>[^@:/\s]+)):(?P<port>[0-9]{1,5})"

@@ -6,7 +6,7 @@ import hashlib
 import io
 from typing import TYPE_CHECKING
 
-from mammoscan.errors import MammoscanError
+from mammoscan.core.errors import MammoscanError
 from mammoscan.send.transport import Item
 
 if TYPE_CHECKING:

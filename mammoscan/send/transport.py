@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mammoscan.errors import MammoscanError
+from mammoscan.core.errors import MammoscanError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

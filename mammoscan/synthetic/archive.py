@@ -35,7 +35,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from mammoscan.domain import Density, Laterality, RegionKind, View
+from mammoscan.core.domain import Density, Laterality, RegionKind, View
 from mammoscan.synthetic import neighbours
 from mammoscan.synthetic.dicom import (
     FOR_PRESENTATION,

@@ -24,8 +24,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from mammoscan.codes import VIEW_CODES
-from mammoscan.domain import Laterality, View
+from mammoscan.core.codes import VIEW_CODES
+from mammoscan.core.domain import Laterality, View
 from mammoscan.synthetic import jpeg_lossless
 
 if TYPE_CHECKING:

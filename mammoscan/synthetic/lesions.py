@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mammoscan.domain import RegionKind
+from mammoscan.core.domain import RegionKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

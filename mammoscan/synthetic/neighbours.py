@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from mammoscan.domain import Laterality, View
+from mammoscan.core.domain import Laterality, View
 from mammoscan.synthetic.dicom import (
     FOR_PROCESSING,
     IMPLEMENTATION,

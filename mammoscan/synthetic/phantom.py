@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from mammoscan.domain import Density, Laterality, RegionKind, View
+from mammoscan.core.domain import Density, Laterality, RegionKind, View
 from mammoscan.synthetic import lesions
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from mammoscan.audit.labels import Key, read_labels
 from mammoscan.audit.lesions import Mark
 from mammoscan.audit.match import build_regions, join
 from mammoscan.audit.results import ImageResult, Results, read_results
-from mammoscan.errors import LabelError
+from mammoscan.core.errors import LabelError
 
 
 def write(path, text):

@@ -18,7 +18,7 @@ from mammoscan.audit import gallery
 from mammoscan.audit.lesions import Mark, box, circle, from_mask
 from mammoscan.audit.match import Pair
 from mammoscan.audit.results import ImageResult
-from mammoscan.domain import Laterality, View
+from mammoscan.core.domain import Laterality, View
 from mammoscan.synthetic.dicom import Shown, Subject, file_bytes, mammogram_dataset
 from tests.audit.tables import FINDINGS, IMAGES, rows_of, run_audit, write_csv
 

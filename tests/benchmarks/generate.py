@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1
 
-from mammoscan.domain import Density, Laterality, RegionKind, View
+from mammoscan.core.domain import Density, Laterality, RegionKind, View
 from mammoscan.synthetic.dicom import Shown, Subject, file_bytes, mammogram_dataset, uid
 from mammoscan.synthetic.phantom import Lesion, Spec, render
 

@@ -17,10 +17,10 @@ import numpy as np
 import pydicom
 from pydicom.uid import JPEG2000Lossless
 
-from mammoscan import discover
-from mammoscan.config import AnalysisConfig
-from mammoscan.domain import Header, Laterality, View
-from mammoscan.plan import plan_studies
+from mammoscan.archive import discover
+from mammoscan.core.config import AnalysisConfig
+from mammoscan.core.domain import Header, Laterality, View
+from mammoscan.run.plan import plan_studies
 from mammoscan.synthetic.dicom import Subject, file_bytes, mammogram_dataset, uid
 
 VIEWS = tuple((side, view) for side in (Laterality.LEFT, Laterality.RIGHT) for view in (View.CC, View.MLO))

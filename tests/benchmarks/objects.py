@@ -14,12 +14,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from mammoscan import discover
-from mammoscan.analyse import analyse
-from mammoscan.config import AnalysisConfig
-from mammoscan.domain import Analysed, Header
-from mammoscan.publish import _displays
+from mammoscan.archive import discover
+from mammoscan.core.config import AnalysisConfig
+from mammoscan.core.domain import Analysed, Header
+from mammoscan.image.analyse import analyse
 from mammoscan.report import gsps, pdf, pdf_dicom, sc, seg, sr_cad, sr_tid1500
+from mammoscan.run.publish import _displays
 from tests.benchmarks.generate import write_benchmark_archive
 from tests.report import results
 

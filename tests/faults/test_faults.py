@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from mammoscan import verdict
-from mammoscan.errors import ExitCode
-from mammoscan.ledger import NAME
+from mammoscan.core import verdict
+from mammoscan.core.errors import ExitCode
+from mammoscan.run.ledger import NAME
 from tests import small
 
 GCC = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")

@@ -10,15 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mammoscan.config import AnalysisConfig
-from mammoscan.domain import Density, DensityReading, DensitySource, Laterality
-from mammoscan.errors import LabelError, ModelError
-from mammoscan.model import bundle, evaluate, split
+from mammoscan.core.config import AnalysisConfig
+from mammoscan.core.domain import Density, DensityReading, DensitySource, Laterality
+from mammoscan.core.errors import LabelError, ModelError
+from mammoscan.model import bundle
 from mammoscan.model.classify import Classifier, RegionOutputs, image_scores
-from mammoscan.model.datasets import folders
 from mammoscan.model.explain import grad_cam
 from mammoscan.model.terms import CLASSES, CLINICAL, clinical_inputs, softmax
 from mammoscan.report import pdf_words
+from mammoscan.training import evaluate, split
+from mammoscan.training.datasets import folders
 from tests.report import results
 
 

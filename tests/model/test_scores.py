@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from mammoscan import deidentify
-from mammoscan.model import evaluate, linear, outputs
+from mammoscan.model import outputs
 from mammoscan.model.scores import Linear, RegionScore, Score
 from mammoscan.model.terms import logistic, softmax
+from mammoscan.run import deidentify
+from mammoscan.training import evaluate, linear
 
 
 def test_a_score_reads_back_as_it_was_written():

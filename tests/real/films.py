@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mammoscan.domain import Laterality, View
-from mammoscan.model.datasets import folders
+from mammoscan.core.domain import Laterality, View
 from mammoscan.synthetic.dicom import Shown, Subject, file_bytes, mammogram_dataset
+from mammoscan.training.datasets import folders
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 

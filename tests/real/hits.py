@@ -17,9 +17,9 @@ import cv2
 import joblib
 import numpy as np
 
-from mammoscan import preprocess, segment, trace
-from mammoscan.model import datasets, rank, tracing, train
-from mammoscan.model.examples import choose
+from mammoscan.image import preprocess, segment, trace
+from mammoscan.training import datasets, rank, tracing, train
+from mammoscan.training.examples import choose
 from tests.real import films
 
 AT = (5, 10, 15, 20, 30)

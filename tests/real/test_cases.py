@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mammoscan import pipeline
-from mammoscan.config import AnalysisConfig, RunConfig
-from mammoscan.console import Console
+from mammoscan.core.config import AnalysisConfig, RunConfig
+from mammoscan.core.console import Console
+from mammoscan.run import pipeline
 
 CASES = Path(__file__).parents[2].parent / "shared" / "cases"
 SCORE, AREA, DENSITY = 0.03, 0.05, 4.0  # as said there: score 0 to 1, share of the area, points of percent density

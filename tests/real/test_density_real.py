@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mammoscan import dense, features, preprocess
-from mammoscan.domain import Image, Laterality, View
-from mammoscan.model.datasets import images
+from mammoscan.core.domain import Image, Laterality, View
+from mammoscan.image import dense, features, preprocess
+from mammoscan.training.datasets import images
 from tests.real import films
 
 pytestmark = [pytest.mark.slow, films.SKIP]

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from mammoscan import crops, preprocess
+from mammoscan.image import crops, preprocess
 from mammoscan.model import bundle
 from mammoscan.model.classify import Classifier
-from mammoscan.model.datasets import folders
 from mammoscan.model.explain import grad_cam
 from mammoscan.model.terms import CLINICAL
+from mammoscan.training.datasets import folders
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mammoscan import pixels, preprocess
-from mammoscan.domain import Laterality, View
+from mammoscan.core.domain import Laterality, View
+from mammoscan.image import pixels, preprocess
 from mammoscan.synthetic.dicom import Shown, Subject, mammogram_dataset
 from tests.real import films
 

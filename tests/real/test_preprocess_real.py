@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mammoscan import preprocess
+from mammoscan.image import preprocess
 from tests.real import films
 
 pytestmark = [pytest.mark.slow, films.SKIP]

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mammoscan import pipeline
-from mammoscan.config import AnalysisConfig, RunConfig
-from mammoscan.console import Console
+from mammoscan.core.config import AnalysisConfig, RunConfig
+from mammoscan.core.console import Console
+from mammoscan.run import pipeline
 from tests.real import films
 
 pytestmark = [pytest.mark.slow, films.SKIP, pytest.mark.timeout(7200)]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mammoscan.domain import (
+from mammoscan.core import uids
+from mammoscan.core.domain import (
     Age,
     AgeSource,
     Density,
@@ -35,10 +36,9 @@ from mammoscan.domain import (
     StudyResult,
     View,
 )
-from mammoscan.errors import Reason, Stage
-from mammoscan.features import REGION_FEATURES
-from mammoscan.findings import breasts, number
-from mammoscan.report import uids
+from mammoscan.core.errors import Reason, Stage
+from mammoscan.image.features import REGION_FEATURES
+from mammoscan.model.findings import breasts, number
 
 CONTEXT = ReportContext(
     software_version="0.1.0",

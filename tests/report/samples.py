@@ -7,7 +7,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from mammoscan.domain import (
+from mammoscan.core.domain import (
     Density,
     DensityReading,
     DensitySource,

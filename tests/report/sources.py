@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 
-from mammoscan.domain import Header, Preview, RegionKind, SourceFile
-from mammoscan.header import read_header
-from mammoscan.report import kinds
+from mammoscan.archive.header import read_header
+from mammoscan.core import kinds
+from mammoscan.core.domain import Header, Preview, RegionKind, SourceFile
 from mammoscan.synthetic.dicom import Shown, Subject, file_bytes, mammogram_dataset
 from tests.report import results
 
@@ -63,7 +63,7 @@ def with_findings(headers):
 
 def write_objects(result, folder, write=kinds.NAMES):
     """Every DICOM object of a study as a file below ``folder``, by name."""
-    from mammoscan.publish import rendered
+    from mammoscan.run.publish import rendered
 
     folder.mkdir(parents=True, exist_ok=True)
     out = {}

@@ -13,9 +13,9 @@ import pydicom
 import pytest
 from matplotlib.path import Path as Polygon
 
-from mammoscan.analyse import analyse
-from mammoscan.config import AnalysisConfig
-from mammoscan.domain import Analysed, Density, Laterality, Prediction, RegionKind, View
+from mammoscan.core.config import AnalysisConfig
+from mammoscan.core.domain import Analysed, Density, Laterality, Prediction, RegionKind, View
+from mammoscan.image.analyse import analyse
 from mammoscan.report import sr_cad, sr_tid1500
 from mammoscan.synthetic.archive import stored_values
 from mammoscan.synthetic.dicom import Shown, file_bytes, mammogram_dataset

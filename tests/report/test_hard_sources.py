@@ -5,7 +5,7 @@ import warnings
 import pydicom
 import pytest
 
-from mammoscan.domain import Flag, Laterality, View
+from mammoscan.core.domain import Flag, Laterality, View
 from tests.report import checkers, results, sources
 
 LONG = "1.2.826.0.1.3680043.9." + "7" * 40  # 64 characters with the two digits that tell images apart

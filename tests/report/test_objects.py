@@ -9,8 +9,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from mammoscan.display import Display
-from mammoscan.report import gsps, kinds, pdf, seg
+from mammoscan.core import kinds
+from mammoscan.image.display import Display
+from mammoscan.report import gsps, pdf, seg
 from mammoscan.synthetic.dicom import Shown
 from tests.report import checkers, results, sources
 
@@ -52,7 +53,7 @@ def test_sources_and_results_of_a_study_agree(study):
 @checkers.NEEDED
 @pytest.mark.parametrize("outcome", ["none", "some-failed", "all-failed"])
 def test_objects_of_every_outcome_are_valid(tmp_path, outcome, monkeypatch):
-    monkeypatch.setattr("mammoscan.display.read_display", lambda _: Display(window=(2048.0, 4096.0)))
+    monkeypatch.setattr("mammoscan.image.display.read_display", lambda _: Display(window=(2048.0, 4096.0)))
     objects = sources.write_objects(results.outcomes()[outcome], tmp_path, tuple(OURS))
     assert {name: checkers.iod_complaints(path) for name, path in objects.items()} == {name: [] for name in objects}
     assert "report-pdf.dcm" in objects

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mammoscan.domain import Cost, PointCost
+from mammoscan.core.domain import Cost, PointCost
 from mammoscan.report import figures, pdf, tables
 from tests.report import results
 

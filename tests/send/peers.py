@@ -367,9 +367,9 @@ class Results:
     def __init__(self, folder: Path, studies: int = 1):
         import dataclasses
 
-        from mammoscan import publish
-        from mammoscan.ledger import Ledger, StudyRecord
-        from mammoscan.report import kinds
+        from mammoscan.core import kinds
+        from mammoscan.run import publish
+        from mammoscan.run.ledger import Ledger, StudyRecord
         from tests.report import results as made
         from tests.report import sources
 

@@ -15,10 +15,10 @@ from email.utils import formatdate
 import pydicom
 import pytest
 
-from mammoscan.console import Console
-from mammoscan.errors import ExitCode, UsageError
-from mammoscan.ledger import Ledger, StudyRecord
-from mammoscan.report import kinds
+from mammoscan.core import kinds
+from mammoscan.core.console import Console
+from mammoscan.core.errors import ExitCode, UsageError
+from mammoscan.run.ledger import Ledger, StudyRecord
 from mammoscan.send import dimse
 from mammoscan.send.deliver import deliver
 from mammoscan.send.destination import LONGEST_PAUSE, SendConfig, parse, title
@@ -245,7 +245,7 @@ def test_ipv6_peers_are_reached_by_address_and_where_a_name_leads_to_both(made):
 
 @pytest.mark.parametrize("to", [f"X@{NOWHERE}:104", f"http://{NOWHERE}/studies"])
 def test_run_prints_its_summary_whatever_peers_do(tmp_path, to):
-    from mammoscan.domain import Density, Laterality, View
+    from mammoscan.core.domain import Density, Laterality, View
     from mammoscan.synthetic import phantom
     from mammoscan.synthetic.dicom import Subject, file_bytes, mammogram_dataset
 

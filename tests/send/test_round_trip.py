@@ -3,10 +3,10 @@
 import pytest
 import requests
 
-from mammoscan import pipeline
-from mammoscan.config import RunConfig
-from mammoscan.console import Console
-from mammoscan.report import kinds
+from mammoscan.core import kinds
+from mammoscan.core.config import RunConfig
+from mammoscan.core.console import Console
+from mammoscan.run import pipeline
 from mammoscan.send.destination import SendConfig, parse
 from tests.send.peers import ORTHANC, Orthanc
 

@@ -10,9 +10,9 @@ import pydicom
 import pytest
 import requests
 
-from mammoscan.console import Console
-from mammoscan.errors import ExitCode, UsageError
-from mammoscan.ledger import Ledger
+from mammoscan.core.console import Console
+from mammoscan.core.errors import ExitCode, UsageError
+from mammoscan.run.ledger import Ledger
 from mammoscan.send.deliver import deliver
 from mammoscan.send.destination import LONGEST_WAIT, SendConfig, parse
 from tests.send.peers import ORTHANC, STORESCP, Gateway, Orthanc, Results, StoreScp, free_port
@@ -220,7 +220,7 @@ def test_what_is_in_doubt_is_asked_for_and_not_sent_again(made, empty_orthanc):
 @ORTHANC
 @pytest.mark.outside
 def test_a_changed_object_is_sent_again_and_a_withdrawn_one_no_longer(made, empty_orthanc):
-    from mammoscan.ledger import StudyRecord
+    from mammoscan.run.ledger import StudyRecord
 
     dead = f"X@127.0.0.1:{free_port()}"
     assert _deliver(made, dead, attempts=1).unsent == len(made.uids())
@@ -476,7 +476,7 @@ def test_run_sends_what_it_writes_and_says_so_with_its_status(tmp_path, empty_or
     """The command line of `run --send-to`: to a PACS, through a gateway with a token, and to nobody."""
     import json
 
-    from mammoscan.domain import Density, Laterality, View
+    from mammoscan.core.domain import Density, Laterality, View
     from mammoscan.synthetic import phantom
     from mammoscan.synthetic.dicom import Subject, file_bytes, mammogram_dataset
 

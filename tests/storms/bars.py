@@ -20,9 +20,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from mammoscan.errors import ExitCode
+from mammoscan.core.errors import ExitCode
+from mammoscan.core.store import TEMPORARY_PREFIX
 from mammoscan.report import tables
-from mammoscan.store import TEMPORARY_PREFIX
 
 TABLES = tuple(tables.COLUMNS)
 # The one column of a table that holds a time of writing.

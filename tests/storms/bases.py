@@ -11,7 +11,7 @@ from pydicom import uid as u
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 
-from mammoscan.domain import Density, Laterality, RegionKind, View
+from mammoscan.core.domain import Density, Laterality, RegionKind, View
 from mammoscan.synthetic import jpeg_lossless, phantom
 from mammoscan.synthetic.dicom import Shown, Subject, code, mammogram_dataset
 

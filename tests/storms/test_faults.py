@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from mammoscan.errors import ExitCode
+from mammoscan.core.errors import ExitCode
 from tests.storms import bars, machine
 
 pytestmark = machine.NEEDED

@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 
-from mammoscan.errors import ExitCode
+from mammoscan.core.errors import ExitCode
 from tests.send.peers import STORESCP, StoreScp
 from tests.storms import bars, machine
 

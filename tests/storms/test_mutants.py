@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mammoscan.errors import ExitCode, Reason
-from mammoscan.values import usable_uid, valid_uid
+from mammoscan.core.errors import ExitCode, Reason
+from mammoscan.core.values import usable_uid, valid_uid
 from tests.report import checkers
 from tests.storms import bars, bases, mutants
 
@@ -88,9 +88,10 @@ def test_a_number_gives_the_same_bytes_in_every_process(tmp_path):
 
 
 def test_what_the_mutants_are_made_of_is_read_in_every_transfer_syntax(tmp_path):
-    from mammoscan import discover, pixels
-    from mammoscan.config import AnalysisConfig
-    from mammoscan.domain import Header
+    from mammoscan.archive import discover
+    from mammoscan.core.config import AnalysisConfig
+    from mammoscan.core.domain import Header
+    from mammoscan.image import pixels
     from mammoscan.synthetic.dicom import file_bytes
 
     assert {str(s) for s in bases.SYNTAXES} == {str(s) for s in (*pixels.NATIVE, *pixels.DECODERS)}

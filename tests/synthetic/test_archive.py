@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from mammoscan.domain import Density, Laterality, RegionKind, View
+from mammoscan.core.domain import Density, Laterality, RegionKind, View
 from mammoscan.synthetic import archive, jpeg_lossless, phantom
 from mammoscan.synthetic.dicom import FOR_PRESENTATION, file_bytes
 

@@ -1,0 +1,1 @@
+"""What is read of an archive: files, headers, identities, and the rules that decide."""

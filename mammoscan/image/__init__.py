@@ -1,0 +1,1 @@
+"""Arrays in, small types out: pixels, preprocessing, regions, features, crops, display."""

@@ -1,0 +1,151 @@
+"""One image through the array stages: what a worker process does with it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from mammoscan.core.domain import Analysed, Failed, Geometry, Preview
+from mammoscan.core.errors import InputError, Reason, Stage
+from mammoscan.image import crops, dense, features, pixels, polarity, preprocess, segment, trace
+from mammoscan.image.segment import ranking
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from mammoscan.core.config import AnalysisConfig
+    from mammoscan.core.domain import Header, Image, Prepared
+
+log = logging.getLogger(__name__)
+
+# Longest side of the pictures in reports, in pixels: enough for a printed half page.
+PREVIEW_SIDE = 900
+
+
+def analyse(
+    header: Header, config: AnalysisConfig, ranked_by: Path | None = None, traced_by: Path | None = None,
+    anonymous: bool = False,
+) -> Analysed | Failed:  # fmt: skip
+    """Decode, prepare, segment and measure one image. The only place that catches per image.
+
+    ranked_by: the model's own ranking of candidate regions (``Bundle.ranking``). traced_by: the network that
+    draws their outlines (``Bundle.outlines``). anonymous: whether the preview must show nothing that could
+    name a person (``only_breast``).
+
+    Returns
+    -------
+    Analysed, or Failed with the stage and the coded reason. Never raises for a bad image.
+    """
+    # The work is spread over processes already: more threads would only fight for the same cores.
+    cv2.setNumThreads(1)
+    seconds: list[tuple[str, float]] = []
+    stage = Stage.PIXELS
+    began = time.perf_counter()
+
+    def lap() -> None:
+        nonlocal began
+        now = time.perf_counter()
+        seconds.append((stage.value, now - began))
+        began = now
+
+    try:
+        image = pixels.read_image(header, max_pixels=config.max_pixels)
+        lap()
+        stage = Stage.PREPROCESS
+        # The reports show the picture that was analysed, turned over where that was.
+        image = polarity.upright(image)
+        prepared = preprocess.prepare(image)
+        lap()
+        stage = Stage.SEGMENT
+        trees = None if ranked_by is None else ranking.at(ranked_by)
+        segmented = segment.segment(prepared, max_regions=config.max_regions, trees=trees)
+        segmented = trace.trace(segmented, trace.frozen() if traced_by is None else trace.at(traced_by))
+        lap()
+        stage = Stage.FEATURES
+        measures = features.region_features(segmented)
+        counted = dense.dense_pixels(prepared)
+        whole = features.image_features(prepared, counted)
+        patches = crops.region_crops(segmented, side=config.crop_side, context=config.crop_context)
+        tiles = crops.whole_tiles(prepared, side=config.crop_side)
+        picture = preview(image, prepared.geometry, counted)
+        if anonymous:
+            picture = only_breast(picture, prepared)
+        lap()
+    except InputError as error:
+        return failed(header, stage, error.reason, error.detail)
+    except MemoryError:
+        return failed(header, stage, Reason.TOO_LARGE, "out of memory")
+    except Exception as error:
+        log.exception("internal error in stage %s", stage.value)
+        return failed(header, stage, Reason.INTERNAL, f"{type(error).__name__}: {error}")
+    return Analysed(
+        header=header,
+        geometry=prepared.geometry,
+        regions=segmented.regions,
+        features=measures,
+        image_features=whole,
+        crops=patches,
+        tiles=tiles,
+        preview=picture,
+        flags=prepared.flags,
+        seconds=tuple(seconds),
+    )
+
+
+def failed(header: Header, stage: Stage, reason: Reason, detail: str = "") -> Failed:
+    """The failure of an image whose header was read."""
+    return Failed(
+        file=header.file,
+        stage=stage,
+        reason=reason,
+        detail=detail,
+        study_instance_uid=header.study.study_instance_uid,
+        sop_instance_uid=header.sop_instance_uid,
+        header=header,
+    )
+
+
+def preview(image: Image, geometry: Geometry, counted: NDArray[np.bool_]) -> Preview:
+    """A small picture of the source, with the dense pixels that are counted laid over it in its orientation.
+
+    image: (rows, columns) float32 in 0 to 1. counted: bool at the working scale of ``geometry``.
+    """
+    rows, columns = image.pixels.shape
+    scale = min(1.0, PREVIEW_SIDE / max(rows, columns))
+    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    small = cv2.resize(image.pixels, size, interpolation=cv2.INTER_AREA)
+    return Preview(
+        pixels=np.round(np.clip(small, 0.0, 1.0) * 255.0).astype(np.uint8),
+        dense=_laid_over(counted, geometry, size, scale),
+        scale=scale,
+    )
+
+
+def only_breast(picture: Preview, prepared: Prepared) -> Preview:
+    """The preview with black for everything but breast and pectoral muscle: markers and labels name people.
+
+    Where the header says that annotations are burned in, all is black: they may lie on the breast.
+    """
+    if prepared.header.burned_in:
+        return replace(picture, pixels=np.zeros_like(picture.pixels))
+    rows, columns = picture.pixels.shape
+    tissue = prepared.breast | prepared.pectoral
+    shown = _laid_over(tissue, prepared.geometry, (columns, rows), picture.scale)
+    return replace(picture, pixels=np.where(shown, picture.pixels, np.uint8(0)))
+
+
+def _laid_over(mask: NDArray[np.bool_], geometry: Geometry, size: tuple[int, int], scale: float) -> NDArray[np.bool_]:
+    """A mask at the working scale in a picture of the source, size (width, height), scale its pixels per source pixel."""
+    # Working pixels to picture pixels: the inverse of the geometry, in OpenCV's centre convention.
+    corners = np.array([[0.0, 0.0], [geometry.width, 0.0], [0.0, geometry.height]])
+    target = geometry.to_source(corners) * scale
+    matrix = cv2.getAffineTransform((corners - 0.5).astype(np.float32), (target - 0.5).astype(np.float32))
+    over = cv2.warpAffine(mask.astype(np.uint8), matrix, size, flags=cv2.INTER_NEAREST)
+    return np.asarray(over, dtype=bool)

@@ -1,0 +1,92 @@
+"""Square crops of regions with their surroundings: what the network sees, in training and in use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mammoscan.core.domain import Geometry, Prepared, Segmented
+
+Box = tuple[float, float, float, float]
+
+# A crop never shows less than this much breast, so that a tiny region keeps its surroundings.
+SMALLEST_MM = 20.0
+
+
+def crop_box(geometry: Geometry, box: Box, context: float) -> Box:
+    """The square in source pixels that a crop of a region shows.
+
+    box: (x0, y0, x1, y1) of the region in source pixels. context: side over the longer box side.
+    The square is one in millimetres: with non-square pixels its two sides differ in pixels.
+    """
+    ratio = geometry.scale_y / geometry.scale_x  # square in working pixels
+    width = max((box[2] - box[0]), (box[3] - box[1]) * ratio) * context
+    width = max(width, SMALLEST_MM / geometry.mm / geometry.scale_x)
+    height = width / ratio
+    cx, cy = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
+
+
+def crop(prepared: Prepared, box: Box, *, side: int, context: float) -> NDArray[np.uint8]:
+    """A grey crop of ``side`` x ``side`` around a box in source pixels, chest wall on the left.
+
+    Grey levels are those of the breast: its 0.5th and 99.8th percentiles become 0 and 255, by a
+    monotone map that is the same for every crop of an image. What lies outside the picture is 0.
+    """
+    low, high = grey_range(prepared)
+    return _cut(prepared, crop_box(prepared.geometry, box, context), side, low, high)
+
+
+def region_crops(segmented: Segmented, *, side: int, context: float) -> NDArray[np.uint8]:
+    """Crops of all regions, (n, side, side), in the order of ``segmented.regions``."""
+    prepared = segmented.prepared
+    low, high = grey_range(prepared)
+    out = np.zeros((len(segmented.regions), side, side), np.uint8)
+    for index, region in enumerate(segmented.regions):
+        out[index] = _cut(prepared, crop_box(prepared.geometry, region.box, context), side, low, high)
+    return out
+
+
+def whole_tiles(prepared: Prepared, *, side: int) -> NDArray[np.uint8]:
+    """The whole breast as two squares, upper and lower half, (2, side, side): for its density.
+
+    Muscle, labels and what lies outside the breast are 0; grey levels as in ``crop``.
+    """
+    low, high = grey_range(prepared)
+    grey = np.where(prepared.breast, np.clip((prepared.plain - low) / (high - low), 0.0, 1.0), np.float32(0))
+    ys, xs = np.nonzero(prepared.breast)
+    if len(ys):
+        grey = grey[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+    tall = cv2.resize(grey.astype(np.float32), (side, 2 * side), interpolation=cv2.INTER_AREA)
+    return np.asarray(np.round(tall * 255.0), np.uint8).reshape(2, side, side)
+
+
+def grey_range(prepared: Prepared) -> tuple[float, float]:
+    """The grey levels of the breast that crops show as black and white, 0 to 1."""
+    values = prepared.plain[prepared.breast] if prepared.breast.any() else prepared.plain.ravel()
+    low, high = (float(v) for v in np.percentile(values, (0.5, 99.8)))
+    return low, max(high, low + 1e-3)
+
+
+def _cut(prepared: Prepared, box: Box, side: int, low: float, high: float) -> NDArray[np.uint8]:
+    corners = prepared.fine_geometry.to_working(np.array([[box[0], box[1]], [box[2], box[3]]]))
+    x0, x1 = sorted(corners[:, 0])
+    y0, y1 = sorted(corners[:, 1])
+    source = prepared.fine
+    ix0, iy0 = int(np.floor(x0)), int(np.floor(y0))
+    ix1, iy1 = max(ix0 + 1, int(np.ceil(x1))), max(iy0 + 1, int(np.ceil(y1)))
+    h, w = source.shape
+    part = source[max(0, iy0) : max(0, min(h, iy1)), max(0, ix0) : max(0, min(w, ix1))]
+    grey = np.round(np.clip((part - low) / (high - low), 0.0, 1.0) * 255.0).astype(np.uint8)
+    whole = np.zeros((iy1 - iy0, ix1 - ix0), np.uint8)
+    if part.size:
+        top, left = max(0, -iy0), max(0, -ix0)
+        whole[top : top + part.shape[0], left : left + part.shape[1]] = grey
+    shrinking = whole.shape[0] > side
+    interpolation = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(whole, (side, side), interpolation=interpolation), dtype=np.uint8)

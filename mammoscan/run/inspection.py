@@ -1,0 +1,147 @@
+"""One file looked at closely: what ``mammoscan inspect`` shows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from mammoscan.archive import header as headers
+from mammoscan.core.config import AnalysisConfig, RunConfig
+from mammoscan.core.domain import Failed, Header, PointCost, Prediction, Skipped, SourceFile
+from mammoscan.core.errors import ExitCode, Reason
+from mammoscan.image.analyse import analyse
+from mammoscan.model import bundle as bundles
+from mammoscan.report import figures
+from mammoscan.report import pdf_words as words
+from mammoscan.run.pipeline import operating_point
+from mammoscan.run.plan import PlannedImage
+from mammoscan.run.score import Scorer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Facts = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What was found: (name, value) facts, the four pictures as PNG bytes, and the exit status."""
+
+    facts: Facts
+    picture: bytes | None
+    exit_code: ExitCode
+
+
+def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspection:
+    """Read, decide and, where the rules allow it, analyse and classify one file."""
+    status = path.stat()
+    file = SourceFile(path.resolve(), path.name, status.st_size, status.st_mtime_ns)
+    found = headers.read_header(file, include=analysis.include, settle_seconds=0.0, now=time.time())
+    if not isinstance(found, Header):
+        return Inspection(_decision(found), None, _status(found))
+    facts = header_facts(found)
+    bundle = bundles.load(model)
+    analysed = analyse(found, analysis, bundle.ranking, bundle.outlines)
+    if isinstance(analysed, Failed):
+        return Inspection((*facts, *_decision(analysed)), None, ExitCode.SOME_FAILED)
+    config = RunConfig(archive=path.parent, out=path.parent, analysis=analysis, model=model)
+    threshold, name = operating_point(config, bundle.thresholds)
+    scorer = Scorer(bundle, config, operating_point(config, bundle.region_thresholds)[0])
+    scorer.add(PlannedImage(found, found, "", found.density), analysed)
+    ((_, prediction),) = scorer.flush()
+    panel = figures.inspect_panel(prediction, threshold)
+    good, png = cv2.imencode(".png", panel[:, :, ::-1])
+    if not good:
+        raise RuntimeError("the pictures could not be encoded as PNG")
+    return Inspection(
+        (
+            *facts,
+            ("decision", "analysed"),
+            *prediction_facts(prediction, threshold, name, bundle.costs.get(name, PointCost())),
+        ),
+        np.asarray(png).tobytes(),
+        ExitCode.ALL_ANALYSED,
+    )
+
+
+def header_facts(header: Header) -> Facts:
+    """The header's facts as a person reads them; unknown shows as such."""
+    spacing = header.spacing
+    age = header.age
+    return (
+        ("PatientID", header.patient.patient_id or "unknown"),
+        ("PatientName", header.patient.name or "unknown"),
+        ("PatientSex", header.patient.sex.value),
+        ("age", f"{age.years:.4g} years ({age.source.value})" if age else "unknown"),
+        ("StudyDate", header.study.study_date or "unknown"),
+        ("AccessionNumber", header.study.accession_number or "unknown"),
+        ("StudyInstanceUID", header.study.study_instance_uid),
+        ("SOPInstanceUID", header.sop_instance_uid),
+        ("SOPClassUID", header.sop_class_uid),
+        ("TransferSyntaxUID", header.transfer_syntax_uid),
+        ("laterality", header.laterality.value),
+        ("view", " + ".join((header.view.value, *header.view_modifiers))),
+        ("density in the file", header.density.density.value if header.density else "unknown"),
+        ("manufacturer", " ".join(p for p in (header.manufacturer, header.manufacturer_model) if p) or "unknown"),
+        (
+            "pixel spacing",
+            f"{spacing.row_mm:.4g} x {spacing.column_mm:.4g} mm ({spacing.source.value})" if spacing else "unknown",
+        ),
+        ("presentation intent", header.presentation_intent or "unknown"),
+        ("implant", _yes_no(header.implant)),
+        ("partial view", _yes_no(header.partial_view)),
+        ("size", f"{header.columns} x {header.rows} pixels, {header.bits_stored} bits, {header.photometric}"),
+        ("flags", ", ".join(f.value for f in header.flags) or "none"),
+    )
+
+
+def prediction_facts(prediction: Prediction, threshold: float, name: str, cost: PointCost) -> Facts:
+    """Scores and findings as a person reads them."""
+    facts = [
+        ("density", f"{prediction.density.density.value} ({prediction.density.source.value})"),
+        ("percent density", f"{prediction.image_features.percent_density:.1f} %"),
+        ("candidate regions", str(prediction.candidates)),
+        ("image malignancy score", f"{prediction.scores.malignancy:.3f} (0 to 1)"),
+        ("operating point", f"{name}: {threshold:.3f}"),
+        ("what it costs", words.cost(cost)),
+        ("image flags", ", ".join(f.value for f in prediction.flags) or "none"),
+    ]
+    for finding in prediction.findings:
+        x, y = finding.region.centre
+        area = finding.region.area_mm2
+        facts.append(
+            (
+                f"finding {finding.number}",
+                f"{finding.region.kind.value} at ({x:.0f}, {y:.0f}) px, "
+                f"{f'{area:.0f} mm2' if area is not None else 'area unknown'}, "
+                f"malignancy {finding.scores.malignancy:.3f}, "
+                f"{'above' if finding.above_threshold else 'below'} the operating point",
+            )
+        )
+    return tuple(facts)
+
+
+def _decision(result: Skipped | Failed) -> Facts:
+    word = "skipped" if isinstance(result, Skipped) else "failed"
+    reason = result.reason
+    detail = f" ({result.detail})" if result.detail else ""
+    densities = ", ".join(f"{d.laterality.value}: {d.density.value}" for d in getattr(result, "densities", ()))
+    return (
+        ("decision", f"{word}: {reason.code}: {reason.meaning}{detail}"),
+        ("remedy", reason.remedy),
+        *((("breast density stated", densities),) if densities else ()),
+    )
+
+
+def _status(result: Skipped | Failed) -> ExitCode:
+    if isinstance(result, Failed) or result.reason in {Reason.NOT_DICOM, Reason.ARCHIVE, Reason.EMPTY_FILE}:
+        return ExitCode.NOTHING_ANALYSED
+    return ExitCode.ALL_ANALYSED
+
+
+def _yes_no(value: bool | None) -> str:
+    return "unknown" if value is None else "yes" if value else "no"
