@@ -72,7 +72,7 @@ def test_partial_files_of_a_killed_run_are_removed(tmp_path):
 
 def test_a_second_lock_is_refused_and_a_dead_process_frees_it(tmp_path):
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom mammoscan import store\n"
+        "import sys, time\nfrom pathlib import Path\nfrom mammoscan.core import store\n"
         "with store.output_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:

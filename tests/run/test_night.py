@@ -213,7 +213,7 @@ def test_a_report_that_kills_its_process_costs_its_study(case):
         case,
         f"""
         import os, signal
-        from mammoscan import publish
+        from mammoscan.run import publish
         rendered = publish.rendered
         def kill(result, *arguments):
             if result.study.study_instance_uid == "{BERTA}":
@@ -232,7 +232,7 @@ def test_a_report_that_kills_its_process_costs_its_study(case):
 
 NOISY = """
     import os, warnings
-    from mammoscan import preprocess
+    from mammoscan.image import preprocess
     def fail(image):
         os.write(1, b"Zyxplanted^Anna printed on 1\\n")
         os.write(2, b"Not a JPEG file: starts with 0x00 0x00\\n")
