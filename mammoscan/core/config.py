@@ -30,6 +30,11 @@ class AnalysisConfig:
     operating_point: str = "specificity-0.90"
     threshold: float | None = None  # overrides the operating point
 
+    @property
+    def point(self) -> str | float:
+        """Which operating point of the model was asked for: its name, or a threshold in its place."""
+        return self.operating_point if self.threshold is None else self.threshold
+
     def digest(self) -> str:
         """SHA-256 hex over the sorted JSON of all fields."""
         text = json.dumps(dataclasses.asdict(self), sort_keys=True)

@@ -23,7 +23,6 @@ from mammoscan.core.domain import (
     Failed,
     Header,
     ModelIdentity,
-    PointCost,
     Prediction,
     ReportContext,
     RunSummary,
@@ -154,10 +153,9 @@ class _Run:
         self.began = began
         self.bundle = bundles.load(config.model)
         self.identity: ModelIdentity = self.bundle.identity
-        self.threshold, self.threshold_name = operating_point(config, self.bundle.thresholds)
-        self.breast_threshold, _ = operating_point(config, self.bundle.breast_thresholds)
-        self.finding_threshold, _ = operating_point(config, self.bundle.region_thresholds)
-        self.cost = self.bundle.costs.get(self.threshold_name, PointCost())
+        point = self.bundle.point(config.analysis.point)
+        self.threshold, self.threshold_name, self.cost = point.image, point.name, point.cost
+        self.breast_threshold, self.finding_threshold = point.breast, point.finding
         self.digest = config.analysis.digest()
         self.workers = _workers(config, console)
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
@@ -571,25 +569,6 @@ def _workers(config: RunConfig, console: Console) -> int:
     log.warning("%s", said)
     console.note(said)
     return 0
-
-
-def operating_point(config: RunConfig, thresholds: Mapping[str, float]) -> tuple[float, str]:
-    """The threshold on the malignancy score (0 to 1) and its name.
-
-    Raises
-    ------
-    UsageError
-        When the model has no operating point of that name.
-    """
-    analysis = config.analysis
-    if analysis.threshold is not None:
-        return analysis.threshold, f"threshold {analysis.threshold:g}"
-    if analysis.operating_point not in thresholds:
-        raise UsageError(
-            f"the model has no operating point {analysis.operating_point!r}",
-            remedy=f"choose one of {', '.join(sorted(thresholds))}",
-        )
-    return thresholds[analysis.operating_point], analysis.operating_point
 
 
 def _others(plan: StudyPlan) -> tuple[Skipped | Failed, ...]:
