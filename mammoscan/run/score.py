@@ -9,7 +9,7 @@ import numpy as np
 
 from mammoscan.archive import density
 from mammoscan.core import uids
-from mammoscan.core.domain import Analysed, Density, DensityReading, DensitySource, Finding, Prediction, Scores
+from mammoscan.core.domain import Analysed, Density, DensityReading, DensitySource, Finding, Scored, Scores
 from mammoscan.image import crops
 from mammoscan.model import findings
 from mammoscan.model.classify import Classifier, image_scores
@@ -64,7 +64,13 @@ class Scorer:
         """Whether so much is waiting that it should be classified now."""
         return self.pending_regions >= REGIONS_AT_ONCE or len(self._waiting) >= IMAGES_AT_ONCE
 
-    def flush(self) -> list[tuple[PlannedImage, Prediction]]:
+    def collect(self) -> list[tuple[PlannedImage, Scored]]:
+        return self.flush() if self.full else []
+
+    def finish(self) -> list[tuple[PlannedImage, Scored]]:
+        return self.flush()
+
+    def flush(self) -> list[tuple[PlannedImage, Scored]]:
         """Classify what is queued."""
         began = time.perf_counter()
         waiting, self._waiting, self.pending_regions = self._waiting, [], 0
@@ -104,7 +110,7 @@ class Scorer:
         reading: DensityReading,
         breast: BreastOutputs,
         outputs: RegionOutputs,
-    ) -> Prediction:
+    ) -> Scored:
         assert self._classifier is not None
         chosen = findings.select(analysed.regions, outputs.malignancy.tolist(), most=self._config.analysis.max_findings)
         heats = grad_cam(self._classifier, outputs.take(np.array(chosen, dtype=np.intp))) if chosen else ()
@@ -128,7 +134,7 @@ class Scorer:
                     lesion_kind=str(outputs.kinds[index]),
                 )
             )
-        return Prediction(
+        return Scored(
             header=image.header,
             geometry=analysed.geometry,
             image_features=analysed.image_features,
@@ -136,7 +142,6 @@ class Scorer:
             scores=image_scores(outputs, self._bundle.image),
             findings=tuple(found),
             candidates=len(analysed.regions),
-            preview=analysed.preview,
             flags=analysed.flags,
             seconds=analysed.seconds,
             tissue=breast.tissue,
