@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 
 from mammoscan.archive import header as headers
-from mammoscan.core.config import AnalysisConfig, RunConfig
+from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Failed, Header, OperatingPoint, Prediction, Skipped, SourceFile
 from mammoscan.core.errors import ExitCode, Reason
 from mammoscan.image.analyse import analyse
 from mammoscan.model import bundle as bundles
 from mammoscan.report import figures
 from mammoscan.report import pdf_words as words
+from mammoscan.run.config import RunConfig
 from mammoscan.run.plan import PlannedImage
 from mammoscan.run.score import Scorer
 

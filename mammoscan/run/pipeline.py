@@ -33,7 +33,7 @@ from mammoscan.image.analyse import analyse, failed
 from mammoscan.model import bundle as bundles
 from mammoscan.report import pdf_words as words
 from mammoscan.report import tables
-from mammoscan.run import keyfile, publish, withdraw
+from mammoscan.run import keyfile, publish, runfile, withdraw
 from mammoscan.run.deidentify import Deidentifier
 from mammoscan.run.ledger import NAME, Ledger, StudyRecord
 from mammoscan.run.plan import PlannedImage, StudyPlan, plan_studies
@@ -43,8 +43,8 @@ from mammoscan.run.score import Scorer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mammoscan.core.config import RunConfig
     from mammoscan.core.console import Console, Ticker
+    from mammoscan.run.config import RunConfig
 
 log = logging.getLogger(__name__)
 
@@ -515,7 +515,7 @@ class _Run:
         if changed or not run_file.exists():
             store.write_atomic(
                 run_file,
-                tables.run_json(self.config, self._context(_now()), summary, self.bundle.operating_points()),
+                runfile.render(self.config, self._context(_now()), summary, self.bundle.operating_points()),
             )
         return summary
 
