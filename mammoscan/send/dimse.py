@@ -20,7 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
-from mammoscan.report.sr_common import IMPLEMENTATION
+from mammoscan.core import implementation
 from mammoscan.send import credentials
 from mammoscan.send.transport import Answer, ConfigurationError, Item, Outcome, Parcel, PeerError
 
@@ -74,7 +74,8 @@ class Dimse:
         tls = credentials.tls_context(self._config) if self._config.tls else None
         addresses = _addresses(self._to)
         ae = AE(ae_title=self._config.calling)
-        ae.implementation_class_uid, ae.implementation_version_name = IMPLEMENTATION, "MAMMOSCAN"
+        ae.implementation_class_uid = implementation.CLASS_UID
+        ae.implementation_version_name = implementation.VERSION_NAME
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = self._config.timeout
         ae.connection_timeout = self._config.timeout
         handlers = [(evt.EVT_N_EVENT_REPORT, self._report), (evt.EVT_CONN_OPEN, self._bound)]
