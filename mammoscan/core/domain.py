@@ -12,7 +12,7 @@ never a default.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
 
@@ -507,6 +507,11 @@ class Prediction(Scored):
     """One image with its scores and its picture, as it is reported."""
 
     preview: Preview
+
+    @classmethod
+    def of(cls, scored: Scored, preview: Preview) -> Prediction:
+        """A result with the picture that belongs to it."""
+        return cls(**{field.name: getattr(scored, field.name) for field in fields(scored)}, preview=preview)
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,7 +250,7 @@ def contour_bytes(text: str) -> bytes | None:
         return None
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         return None
-    packed = _contour_bytes(points)
+    packed: bytes = _contour_bytes(points)
     return packed if contour_text(packed) == text.encode() else None
 
 

@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 
 from mammoscan.archive import header as headers
-from mammoscan.core.config import AnalysisConfig, RunConfig
+from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Failed, Header, OperatingPoint, Prediction, Skipped, SourceFile
 from mammoscan.core.errors import ExitCode, Reason
 from mammoscan.image.analyse import analyse
 from mammoscan.model import bundle as bundles
 from mammoscan.report import figures
 from mammoscan.report import pdf_words as words
+from mammoscan.run.config import RunConfig
 from mammoscan.run.plan import PlannedImage
 from mammoscan.run.score import Scorer
 
@@ -51,7 +52,9 @@ def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspect
     point = bundle.point(analysis.point)
     scorer = Scorer(bundle, config, point.finding)
     scorer.add(PlannedImage(found, found, "", found.density), analysed)
-    ((_, prediction),) = scorer.flush()
+    ((_, scored),) = scorer.finish()
+    assert analysed.preview is not None
+    prediction = Prediction.of(scored, analysed.preview)
     panel = figures.inspect_panel(prediction, point.image)
     good, png = cv2.imencode(".png", panel[:, :, ::-1])
     if not good:

@@ -20,8 +20,7 @@ from mammoscan.core.domain import ReportContext, RunSummary, Skipped, SourceFile
 from mammoscan.core.errors import Reason, Stage, UsageError
 from mammoscan.model import bundle as bundles
 from mammoscan.report import pdf_words as words
-from mammoscan.report import tables as reports
-from mammoscan.run import keyfile, previews, tables, tasks, withdraw, work
+from mammoscan.run import keyfile, previews, runfile, tables, tasks, withdraw, work
 from mammoscan.run.inventory import Inventory, Status
 from mammoscan.run.ledger import NAME, Ledger
 from mammoscan.run.planner import Planner, Rules
@@ -36,10 +35,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mammoscan.archive.density import DensityTable
-    from mammoscan.core.config import RunConfig
     from mammoscan.core.console import Console
     from mammoscan.core.domain import Header, OperatingPoint
     from mammoscan.model.bundle import Bundle
+    from mammoscan.run.config import RunConfig
     from mammoscan.run.plan import PlannedImage
     from mammoscan.run.planner import PlannedStudy
 
@@ -306,25 +305,14 @@ class Run:
                 image.written.sop_instance_uid: planner.stands(image, self.ledger.image(image.written.sop_instance_uid))
                 for image in study.images
             }
-            if all(states.values()) and self._stands(planner, study):
-                self._list_images(study)
+            if all(states.values()) and planner.reported(study, self.config.out):
+                planner.list_images(study)
                 self.inventory.done(uid)
             else:
                 images += sum(not state for state in states.values())
                 studies += 1
         self.ledger.commit()
         return images, studies
-
-    def _stands(self, planner: Planner, study: PlannedStudy) -> bool:
-        """Whether the reports of a study whose images' results stand are right and whole."""
-        record = self.ledger.study(study.uid)
-        if record is None:
-            return False
-        uids = [image.written.sop_instance_uid for image in study.images]
-        contents = {uid: found.content for uid in uids if (found := self.ledger.image(uid)) is not None}
-        if planner.study_keys(study, contents)[0] != record.key:
-            return False
-        return all((self.config.out / output.path).is_file() for output in record.outputs)
 
     def _list_others(self, study: PlannedStudy) -> None:
         for number, other in study.others:
@@ -334,16 +322,6 @@ class Run:
                 detail = withdraw.noted(other.reason, detail, self.ledger.withdrawn(study.uid))
                 self._tell(number, self.policy.path(other.file.relative), other.reason)
             self.inventory.relist(number, status, other.stage, other.reason, detail)
-
-    def _list_images(self, study: PlannedStudy) -> None:
-        for image in study.images:
-            record = self.ledger.image(image.written.sop_instance_uid)
-            if record is None or image.gone:
-                continue
-            if record.reason is None:
-                self.inventory.relist(image.number, Status.ANALYSED)
-            else:
-                self.inventory.relist(image.number, Status.FAILED, record.stage, record.reason, record.detail)
 
     def _withdrawn(self, withdrawals: list[withdraw.Withdrawal]) -> None:
         self.counts.withdrawn += len(withdrawals)
@@ -420,7 +398,7 @@ class Run:
         if changed or self.counts.withdrawn or not run_file.exists():
             context = self._context(work.now())
             points = self.bundle.operating_points()
-            store.write_atomic(run_file, reports.run_json(config, context, summary, points))
+            store.write_atomic(run_file, runfile.render(config, context, summary, points))
         if not any(True for _ in self.inventory.studies_to_do()):
             previews.remove_all(config.out)
         ledger.note(_RUNNING, "")

@@ -12,10 +12,12 @@ from mammoscan.core.domain import Header
 from mammoscan.core.errors import Reason
 from mammoscan.run import plan as plans
 from mammoscan.run import tasks
+from mammoscan.run.inventory import Status
 from mammoscan.run.plan import PlannedImage, StudyPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from mammoscan.archive.density import DensityTable
     from mammoscan.core.domain import DensityReading, Failed, OperatingPoint, Skipped
@@ -199,6 +201,29 @@ class Planner:
         others = sorted((o.file.relative, o.reason.code) for o in own)
         kinds = sorted(set(self.rules.kinds))
         return self._policy.digest(results, places, others, point.name, kinds), results
+
+    def reported(self, study: PlannedStudy, out: Path) -> bool:
+        """Whether the reports of a study whose images' results stand are right, and lie in the results folder ``out``."""
+        record = self._ledger.study(study.uid)
+        if record is None or self.study_keys(study, self.contents(study))[0] != record.key:
+            return False
+        return all((out / output.path).is_file() for output in record.outputs)
+
+    def contents(self, study: PlannedStudy) -> dict[str, bytes]:
+        """Digests of the files that the kept results of a study's images are of, by SOPInstanceUID as it is written."""
+        uids = [image.written.sop_instance_uid for image in study.images]
+        return {uid: found.content for uid in uids if (found := self._ledger.image(uid)) is not None}
+
+    def list_images(self, study: PlannedStudy) -> None:
+        """List the images of a study as what is kept of them says."""
+        for image in study.images:
+            record = self._ledger.image(image.written.sop_instance_uid)
+            if record is None or image.gone:
+                continue
+            if record.reason is None:
+                self._inventory.relist(image.number, Status.ANALYSED)
+            else:
+                self._inventory.relist(image.number, Status.FAILED, record.stage, record.reason, record.detail)
 
     def stands(self, image: PlannedImage, record: ImageRecord | None) -> bool | None:
         """Whether a kept result of an image is still right; None where the file's content must be looked at first."""

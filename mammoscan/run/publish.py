@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import logging
@@ -167,16 +166,15 @@ def result_of(job: Job) -> StudyResult:
 def _prediction(image: ToReport, settings: Settings) -> Prediction:
     assert isinstance(image.result, bytes)
     scored = codec.decode_scored(image.result, image.header)
-    fields = {field.name: getattr(scored, field.name) for field in dataclasses.fields(scored)}
     if image.source is None:
         geometry = scored.geometry
-        fields["flags"] = (*scored.flags, Flag.SOURCE_GONE)
-        return Prediction(**fields, preview=previews.missing(geometry.source_width, geometry.source_height))
+        flagged = replace(scored, flags=(*scored.flags, Flag.SOURCE_GONE))
+        return Prediction.of(flagged, previews.missing(geometry.source_width, geometry.source_height))
     preview = previews.read(image.picture)
     if preview is None:
         preview = drawn(image.source, settings.analysis, anonymous=settings.anonymous)
         previews.write(image.picture, preview)
-    return Prediction(**fields, preview=preview)
+    return Prediction.of(scored, preview)
 
 
 def publish(job: Job) -> Published:

@@ -17,9 +17,9 @@ from mammoscan.model.explain import grad_cam
 from mammoscan.model.terms import clinical_inputs
 
 if TYPE_CHECKING:
-    from mammoscan.core.config import RunConfig
     from mammoscan.model.bundle import Bundle
     from mammoscan.model.classify import BreastOutputs, RegionOutputs
+    from mammoscan.run.config import RunConfig
     from mammoscan.run.plan import PlannedImage
 
 

@@ -54,11 +54,15 @@ class Counts:
 
 @dataclass(slots=True)
 class _Open:
-    """A study on which work is going on. waiting: images by UID. fresh: how many were analysed now."""
+    """A study on which work is going on. waiting: images by UID. fresh: how many were analysed now.
+
+    made: how many results were made now, failures among them.
+    """
 
     study: PlannedStudy
     waiting: dict[str, PlannedImage]
     fresh: int = 0
+    made: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +145,7 @@ class Pump:
     def _report_task(self, begun: _Open) -> Task[Key]:
         engine, study = self._engine, begun.study
         records = {i.written.sop_instance_uid: engine.ledger.image(i.written.sop_instance_uid) for i in study.images}
-        contents = {uid: record.content for uid, record in records.items() if record is not None}
-        results = engine.planner.study_keys(study, contents)[1]
+        results = engine.planner.study_keys(study, engine.planner.contents(study))[1]
         before = engine.ledger.study(study.uid)
         same = before is not None and before.results == results
         # Other kinds of the same results keep the date, so that the files that stand change no byte.
@@ -207,6 +210,7 @@ class Pump:
             self._open[self._of_image[uid]].fresh += 1
             for stage, seconds in result.seconds:
                 self._counts.seconds[stage] += seconds
+        self._open[self._of_image[uid]].made += 1
         engine.inventory.know_content(image.number, content)
         engine.ledger.record_image(ImageRecord.of(kept, written, image.key, content))
         self._images.advance(failed=isinstance(result, Failed))
@@ -219,7 +223,12 @@ class Pump:
         """The result of an image is known; with the last one of its study the report can be made."""
         begun = self._open[self._of_image.pop(uid)]
         del begun.waiting[uid]
-        if not begun.waiting:
+        if begun.waiting:
+            return
+        if not begun.made and self._engine.planner.reported(begun.study, self._engine.out):
+            self._engine.planner.list_images(begun.study)
+            self._close(begun)
+        else:
             self._engine.pool.add(self._report_task(begun))
 
     def _reported(self, uid: str, outcome: Any) -> None:
@@ -234,27 +243,22 @@ class Pump:
     def _stand(self, begun: _Open, outcome: publish.Published) -> None:
         """A study's reports are on disk: they are its results now."""
         engine, study = self._engine, begun.study
-        contents = {}
-        for image in study.images:
-            uid = image.written.sop_instance_uid
-            record = engine.ledger.image(uid)
-            assert record is not None
-            contents[uid] = record.content
-            if image.gone:
-                continue
-            if record.reason is None:
-                engine.inventory.relist(image.number, Status.ANALYSED)
-            else:
-                engine.inventory.relist(image.number, Status.FAILED, record.stage, record.reason, record.detail)
-            previews.remove(previews.place(engine.out, image.key))
-        key, results = engine.planner.study_keys(study, contents)
+        key, results = engine.planner.study_keys(study, engine.planner.contents(study))
         reported = StudyRecord(key, results, outcome.created, outcome.outputs, outcome.above, outcome.rows)
+        engine.planner.list_images(study)
         engine.ledger.record_study(study.uid, reported)
-        engine.inventory.done(study.uid)
+        self._close(begun)
         self._counts.removed += withdraw.complete(engine.ledger, engine.out)
         self._counts.seconds[Stage.REPORT.value] += outcome.seconds
         self._counts.analysed += begun.fresh
         self._counts.studies += 1
+
+    def _close(self, begun: _Open) -> None:
+        """A study's results stand: its pictures are not needed any more."""
+        for image in begun.study.images:
+            previews.remove(previews.place(self._engine.out, image.key))
+        self._engine.inventory.done(begun.study.uid)
+        self._open.pop(begun.study.uid, None)
 
     def _unreported(self, study: PlannedStudy, detail: str) -> None:
         """A study whose reports could not be written: its images fail, and the next run tries the report again.

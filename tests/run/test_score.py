@@ -6,13 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mammoscan.core.config import AnalysisConfig, RunConfig
+from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Analysed, Prediction
 from mammoscan.image.features import REGION_FEATURES
 from mammoscan.model import bundle, classify
 from mammoscan.model.classify import BreastOutputs, RegionOutputs
 from mammoscan.model.terms import CLASSES
 from mammoscan.run import codec, score
+from mammoscan.run.config import RunConfig
 from mammoscan.run.plan import PlannedImage
 from tests.report import results
 
