@@ -272,8 +272,9 @@ def _contour_bytes(contour: NDArray[np.float64]) -> bytes:
     points = np.round(contour * _STEPS).astype(np.int64)
     steps = np.diff(points, axis=0, prepend=0).T
     narrow = np.abs(steps[:, 1:]).max(initial=0) < 1 << 15
-    start = steps[:, 0].astype("<i4").tobytes()
-    return start + steps[:, 1:].astype("<i2" if narrow else "<i4").tobytes() + bytes([int(narrow)])
+    start: bytes = steps[:, 0].astype("<i4").tobytes()
+    rest: bytes = steps[:, 1:].astype("<i2" if narrow else "<i4").tobytes()
+    return start + rest + bytes([int(narrow)])
 
 
 def _contour(content: bytes) -> NDArray[np.float64]:

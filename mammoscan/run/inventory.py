@@ -258,26 +258,30 @@ class Inventory:
 
     def all_to_do(self) -> None:
         """Every study is to be planned again: what decides results was changed."""
-        self._db.execute("INSERT OR IGNORE INTO todo SELECT DISTINCT study FROM files WHERE study <> ''")
-        self._changed()
+        cursor = self._db.execute("INSERT OR IGNORE INTO todo SELECT DISTINCT study FROM files WHERE study <> ''")
+        if cursor.rowcount:
+            self._changed()
 
     def retry(self, *, failed: bool) -> None:
         """Studies with an image whose failure tells of a moment, or with any that failed, are to be planned again."""
-        self._db.executemany(
+        cursor = self._db.executemany(
             "INSERT OR IGNORE INTO todo SELECT study_instance_uid FROM images WHERE code <> '' AND code = ?",
             [(reason.code,) for reason in Reason if failed or reason.passing],
         )
-        self._changed()
+        if cursor.rowcount:
+            self._changed()
 
     def to_do(self, study: str) -> None:
         """A study is to be planned."""
-        self._db.execute("INSERT OR IGNORE INTO todo VALUES (?)", (study,))
-        self._changed()
+        cursor = self._db.execute("INSERT OR IGNORE INTO todo VALUES (?)", (study,))
+        if cursor.rowcount:
+            self._changed()
 
     def done(self, study: str) -> None:
         """A study's results stand."""
-        self._db.execute("DELETE FROM todo WHERE study = ?", (study,))
-        self._changed()
+        cursor = self._db.execute("DELETE FROM todo WHERE study = ?", (study,))
+        if cursor.rowcount:
+            self._changed()
 
     def studies_to_do(self) -> Iterator[str]:
         """The studies to be planned, in the order of their UIDs; those that are done on the way may leave."""
@@ -372,10 +376,11 @@ class Inventory:
                detail: str = "") -> None:  # fmt: skip
         """Change how a file is listed, if that is a change."""
         line = (status, stage.value if stage else "", reason.code if reason else "", self._policy.detail(detail))
+        passing = reason is not None and reason.passing
         cursor = self._db.execute(
-            "UPDATE files SET status = ?1, stage = ?2, code = ?3, detail = ?4 "
-            "WHERE id = ?5 AND (status, stage, code, detail) <> (?1, ?2, ?3, ?4)",
-            (*line, number),
+            "UPDATE files SET status = ?1, stage = ?2, code = ?3, detail = ?4, passing = ?6 "
+            "WHERE id = ?5 AND (status, stage, code, detail, passing) <> (?1, ?2, ?3, ?4, ?6)",
+            (*line, number, passing),
         )
         if cursor.rowcount:
             self._changed()

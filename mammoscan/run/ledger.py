@@ -36,6 +36,7 @@ PATIENCE = 5.0  # seconds to wait for another program that holds the state file
 # Changes are brought to the disk together: what a crash within this time loses is done again.
 COMMIT_SECONDS = 0.5
 _CACHE = 16 << 10  # kibibytes that SQLite keeps of the file; the same for any size of it
+_RUNNING = "running"  # noted while a run changes something
 _COUNTER = 24  # where SQLite counts the changes of a file (its file format, 1.3.7)
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -193,11 +194,12 @@ class Ledger:
         try:
             if kind is not None:
                 self._db.rollback()
-            elif self._changed:
-                # Counted one further by this very change.
+            else:
                 self._db.commit()
-                self._set_meta("changes", str(self._changes() + 1))
-                self._db.commit()
+                if not self.foreign and self._changes() != int(self._meta("changes") or 0):
+                    # Counted one further by this very change.
+                    self._set_meta("changes", str(self._changes() + 1))
+                    self._db.commit()
         finally:
             self._db.close()
 
@@ -208,8 +210,28 @@ class Ledger:
 
     def changed(self, *, now: bool = False) -> None:
         """Something was changed: bring it to the disk, at once or with what else changes soon."""
-        self._changed = True
+        if not self._changed:
+            self._changed = True
+            self._set_meta(_RUNNING, "yes")
         if now or time.monotonic() - self._committed >= COMMIT_SECONDS:
+            self.commit()
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the last run that changed something did not come to its end, or another program changed the file."""
+        return bool(self._meta(_RUNNING)) or self.foreign
+
+    def checked(self) -> None:
+        """What was cut off is completed, and every row was read back."""
+        self.foreign = False
+        self._set_meta(_RUNNING, "")
+        self._changed = False
+
+    def finished(self) -> None:
+        """The run came to its end."""
+        if self._changed:
+            self._set_meta(_RUNNING, "")
+            self._changed = False
             self.commit()
 
     def commit(self) -> None:

@@ -50,8 +50,7 @@ CHUNK = 64  # headers a task: enough to hide what a task costs
 LOOK_SECONDS = 300.0  # after which the tables are brought up to date while a run goes on
 LOOK_SHARE = 20  # and at least as many times as long as that took
 _READER = "reader"  # notes of the ledger: with what headers were read,
-_RULES = "rules"  # what decided results in the last run,
-_RUNNING = "running"  # and whether that run came to its end
+_RULES = "rules"  # and what decided results in the last run
 
 
 def run(config: RunConfig, console: Console) -> RunSummary:
@@ -180,13 +179,13 @@ class Run:
     def _tidy(self) -> None:
         """Complete what a run that was cut off left, and find what was lost since."""
         config, ledger = self.config, self.ledger
-        cut_off = ledger.fact(_RUNNING) != "" or ledger.foreign
-        if cut_off or not ledger.fact(_READER):
+        if ledger.cut_off or not ledger.fact(_READER):
             store.remove_partial_files(config.out)
-        if cut_off:
-            for uid in list(ledger.unreadable()):  # done again, if its files are in the archive
+        if ledger.cut_off:
+            bad = list(ledger.unreadable())
+            ledger.checked()
+            for uid in bad:  # done again, if its files are in the archive
                 self.inventory.to_do(uid)
-        ledger.note(_RUNNING, "yes")
         withdraw.complete(ledger, config.out)  # what a killed run left to be removed
         for uid in self._lost_outputs():
             self.inventory.to_do(uid)
@@ -401,8 +400,7 @@ class Run:
             store.write_atomic(run_file, runfile.render(config, context, summary, points))
         if not any(True for _ in self.inventory.studies_to_do()):
             previews.remove_all(config.out)
-        ledger.note(_RUNNING, "")
-        ledger.commit()
+        ledger.finished()
         return summary
 
     def _summary(self) -> RunSummary:

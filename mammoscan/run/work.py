@@ -232,12 +232,13 @@ class Pump:
             self._engine.pool.add(self._report_task(begun))
 
     def _reported(self, uid: str, outcome: Any) -> None:
-        begun = self._open.pop(uid)
+        begun = self._open[uid]
         good = isinstance(outcome, publish.Published)
         if isinstance(outcome, publish.Published):
             self._stand(begun, outcome)
         else:
             self._unreported(begun.study, "its process was killed" if isinstance(outcome, Crashed) else outcome.detail)
+            del self._open[uid]
         self._reports.advance(failed=not good)
 
     def _stand(self, begun: _Open, outcome: publish.Published) -> None:
