@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -50,9 +51,9 @@ def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspect
         return Inspection((*facts, *_decision(analysed)), None, ExitCode.SOME_FAILED)
     config = RunConfig(archive=path.parent, out=path.parent, analysis=analysis, model=model)
     threshold, name = operating_point(config, bundle.thresholds)
-    scorer = Scorer(bundle, config, operating_point(config, bundle.region_thresholds)[0])
-    scorer.add(PlannedImage(found, found, "", found.density), analysed)
-    ((_, prediction),) = scorer.flush()
+    with contextlib.closing(Scorer(bundle, config, operating_point(config, bundle.region_thresholds)[0])) as scorer:
+        scorer.add(PlannedImage(found, found, "", found.density), analysed)
+        ((_, prediction),) = scorer.finish()
     panel = figures.inspect_panel(prediction, threshold)
     good, png = cv2.imencode(".png", panel[:, :, ::-1])
     if not good:
