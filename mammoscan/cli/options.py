@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mammoscan.core import kinds
-from mammoscan.core.config import SWITCHABLE, AnalysisConfig, RunConfig
+from mammoscan.core.config import SWITCHABLE, AnalysisConfig
 from mammoscan.core.errors import UsageError
 from mammoscan.run import keyfile
+from mammoscan.run.config import RunConfig
 from mammoscan.send.destination import SendConfig, parse, title
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from mammoscan.run.batches import BatchQueue
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mammoscan.core.config import RunConfig
     from mammoscan.core.domain import Analysed, DensityReading
     from mammoscan.model.batchsize import Outputs
     from mammoscan.model.bundle import Bundle
     from mammoscan.model.classify import Device
+    from mammoscan.run.config import RunConfig
     from mammoscan.run.plan import PlannedImage
 
 

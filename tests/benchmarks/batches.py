@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mammoscan.core.config import RunConfig
 from mammoscan.core.domain import Analysed
 from mammoscan.image.features import REGION_FEATURES
 from mammoscan.model import bundle as bundles
 from mammoscan.model.classify import CPU_BATCH, Classifier
 from mammoscan.model.terms import CLINICAL
+from mammoscan.run.config import RunConfig
 from mammoscan.run.plan import PlannedImage
 from mammoscan.run.score import Scorer
 from tests.devices import TimedDevice

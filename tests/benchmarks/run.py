@@ -104,10 +104,11 @@ def _memory(process: psutil.Process) -> int:
 def stages_alone(archive: Path, images: int) -> dict[str, float]:
     """Seconds an image of every stage, run alone in this process, over a sample of the archive."""
     from mammoscan.archive import discover
-    from mammoscan.core.config import AnalysisConfig, RunConfig
+    from mammoscan.core.config import AnalysisConfig
     from mammoscan.core.domain import Analysed, Header
     from mammoscan.image.analyse import analyse
     from mammoscan.model import bundle as bundles
+    from mammoscan.run.config import RunConfig
     from mammoscan.run.plan import PlannedImage
     from mammoscan.run.score import Scorer
 

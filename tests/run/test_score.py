@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mammoscan.core.config import AnalysisConfig, RunConfig
+from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Analysed, Prediction
 from mammoscan.image.features import REGION_FEATURES
 from mammoscan.model import bundle, classify
 from mammoscan.run import codec, score
+from mammoscan.run.config import RunConfig
 from mammoscan.run.plan import PlannedImage
 from tests.devices import TimedDevice
 from tests.report import results
@@ -127,7 +128,7 @@ def test_what_the_network_raises_reaches_who_adds_and_no_image_is_lost_silently(
 
 def test_tensorflow_is_not_loaded_before_there_is_something_to_classify():
     code = (
-        "import pathlib, sys\nfrom mammoscan.core.config import RunConfig\nfrom mammoscan.model import bundle\n"
+        "import pathlib, sys\nfrom mammoscan.run.config import RunConfig\nfrom mammoscan.model import bundle\n"
         "from mammoscan.run.score import Scorer\n"
         "scorer = Scorer(bundle.load(None), RunConfig(archive=pathlib.Path(), out=pathlib.Path()), 0.3)\n"
         "assert scorer.finish() == scorer.collect() == []\nscorer.close()\nassert 'tensorflow' not in sys.modules\n"
