@@ -87,7 +87,7 @@ class Classifier:
         # What is shown as evidence is that of the stage whose logits make the score.
         scored = bundle.conv5 and bool(set(bundle.region.inputs) & set(outputs.CONV5_INPUTS))
         model = network.resnet50(
-            bundle.side, len(bundle.clinical), len(CLASSES), conv5=bundle.conv5, heads=bundle.heads,
+            bundle.crop, len(bundle.clinical), len(CLASSES), conv5=bundle.conv5, heads=bundle.heads,
             shown=network.FEATURES_END if scored else network.FROZEN_END,
         )  # fmt: skip
         arrays = bundle.arrays()

@@ -8,6 +8,7 @@ import pytest
 
 from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Analysed, Prediction
+from mammoscan.image.crops import CropGeometry, crop_box
 from mammoscan.image.features import REGION_FEATURES
 from mammoscan.model import bundle, classify
 from mammoscan.model.classify import BreastOutputs, RegionOutputs
@@ -85,6 +86,17 @@ def test_images_without_any_region_do_not_pile_up(model, tmp_path, monkeypatch):
     assert scorer.flush() == []
 
 
+def test_heat_is_laid_over_what_the_models_crops_show(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(score, "Classifier", _Network)
+    cut = CropGeometry(192, 1.25)
+    scorer = _scorer(dataclasses.replace(model, crop=cut), tmp_path)
+    analysed = _analysed(1, 2, 8)
+    scorer.add(_planned(analysed), analysed)
+    ((_, made),) = scorer.flush()
+    shown = [crop_box(analysed.geometry, finding.region.box, cut.context) for finding in made.findings]
+    assert [finding.heat_box for finding in made.findings] == shown
+
+
 def test_many_regions_are_classified_before_many_images_wait(model, tmp_path, monkeypatch):
     monkeypatch.setattr(score, "Classifier", _Network)
     scorer = _scorer(model, tmp_path)
@@ -100,7 +112,7 @@ def test_many_regions_are_classified_before_many_images_wait(model, tmp_path, mo
 def test_what_is_said_of_an_image_is_the_same_to_the_last_bit_whatever_was_classified_with_it(model, tmp_path):
     """A run that was killed classifies what is left in other company than one that was not."""
     scorer = _scorer(model, tmp_path)
-    images = [_analysed(number, regions, model.side) for number, regions in enumerate((3, 0, 1, 18, 5))]
+    images = [_analysed(number, regions, model.crop.side) for number, regions in enumerate((3, 0, 1, 18, 5))]
 
     def said(*groups):
         out = {}
