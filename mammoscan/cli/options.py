@@ -122,7 +122,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--batch-size",
         type=click.IntRange(0),
         default=0,
-        help="Regions in one batch of the network; 0: by the device's memory.",
+        help="Crops in one batch of the network; 0: by the device's memory, or what is measured to be faster.",
     )
     @click.option(
         "--settle-seconds",

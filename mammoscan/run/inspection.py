@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -50,9 +51,9 @@ def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspect
         return Inspection((*facts, *_decision(analysed)), None, ExitCode.SOME_FAILED)
     config = RunConfig(archive=path.parent, out=path.parent, analysis=analysis, model=model)
     point = bundle.point(analysis.point)
-    scorer = Scorer(bundle, config, point.finding)
-    scorer.add(PlannedImage(found, found, "", found.density), analysed)
-    ((_, prediction),) = scorer.flush()
+    with contextlib.closing(Scorer(bundle, config, point.finding)) as scorer:
+        scorer.add(PlannedImage(found, found, "", found.density), analysed)
+        ((_, prediction),) = scorer.finish()
     panel = figures.inspect_panel(prediction, point.image)
     good, png = cv2.imencode(".png", panel[:, :, ::-1])
     if not good:

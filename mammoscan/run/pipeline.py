@@ -358,7 +358,7 @@ class _Run:
 
             for item in pool.results(self._image_tasks(studies, open_images)):
                 if item is None:
-                    keep(scorer.flush())
+                    keep(scorer.finish())
                     continue
                 (kind, uid), outcome = item
                 if kind == "image":
@@ -367,8 +367,7 @@ class _Run:
                         outcome = failed(image.header, Stage.PIXELS, Reason.DECODER_CRASH)
                     if isinstance(outcome, Analysed):
                         scorer.add(image, outcome)
-                        if scorer.full:
-                            keep(scorer.flush())
+                        keep(scorer.collect())
                     else:
                         keep([(image, outcome)])
                 else:

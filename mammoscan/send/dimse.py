@@ -25,7 +25,7 @@ from mammoscan.send import credentials
 from mammoscan.send.transport import Answer, ConfigurationError, Item, Outcome, Parcel, PeerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from pynetdicom.association import Association
 
@@ -58,12 +58,12 @@ class _Address:
 
 
 class Dimse:
-    """A C-STORE peer. items: all that this folder may ever send there, for their SOP classes."""
+    """A C-STORE peer. classes: the SOP classes of all that this folder may ever send there."""
 
-    def __init__(self, destination: Destination, config: SendConfig, items: Sequence[Item]) -> None:
+    def __init__(self, destination: Destination, config: SendConfig, classes: Collection[str]) -> None:
         self._to = destination
         self._config = config
-        self._classes = sorted({i.sop_class_uid for i in items})
+        self._classes = sorted(classes)
         self._association: Association | None = None
         self._connected = False
         self._server: Any = None

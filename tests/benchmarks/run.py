@@ -130,11 +130,11 @@ def stages_alone(archive: Path, images: int) -> dict[str, float]:
             seconds[name] = seconds.get(name, 0.0) + value / len(headers)
     scorer = Scorer(bundle, config, 0.5)
     scorer.add(PlannedImage(analysed[0][0], analysed[0][0], "", None), analysed[0][1])
-    scorer.flush()  # loads TensorFlow and traces the network, which a long run pays once
+    scorer.finish()  # loads TensorFlow and traces the network, which a long run pays once
     before = scorer.seconds
     for header, result in analysed:
         scorer.add(PlannedImage(header, header, "", None), result)
-    scorer.flush()
+    scorer.finish()
     seconds["classify (all cores)"] = (scorer.seconds - before) / len(headers)
     return seconds
 

@@ -15,7 +15,7 @@ from mammoscan.core.domain import Density, DensityReading, DensitySource, Latera
 from mammoscan.core.errors import LabelError, ModelError, UsageError
 from mammoscan.image.crops import CropGeometry
 from mammoscan.model import bundle
-from mammoscan.model.classify import Classifier, RegionOutputs, image_scores
+from mammoscan.model.classify import Classifier, image_scores
 from mammoscan.model.explain import grad_cam
 from mammoscan.model.terms import CLASSES, CLINICAL, clinical_inputs, softmax
 from mammoscan.report import pdf_words
@@ -162,7 +162,7 @@ def test_scores_do_not_depend_on_batch_size_or_order(classifier):
     assert np.abs(first.malignancy[order] - second.malignancy).max() <= 1e-3
     assert np.allclose(first.probabilities.sum(axis=1), 1.0)
     assert ((first.malignancy >= 0) & (first.malignancy <= 1)).all()
-    heat = grad_cam(classifier, first)
+    heat = grad_cam(first.evidence)
     assert heat.shape[0] == 7
     assert heat.min() >= 0
     assert heat.max() <= 1
@@ -187,14 +187,24 @@ def test_no_crops_give_no_scores_and_an_image_without_regions_scores_nothing(cla
     assert (scores.normal, scores.malignancy) == (1.0, 0.0)
 
 
-def test_grad_cam_is_the_gradient_weighted_sum_of_the_maps():
-    class Head:
-        evidence_kernel = np.array([1.0, -1.0], np.float32)
+def test_grad_cam_is_the_evidence_for_malignant_relative_to_its_highest():
+    evidence = np.array([[[2.0, 0.0], [-3.0, 1.0]], [[-1.0, -2.0], [0.0, -1.0]]], np.float32)
+    heat = grad_cam(evidence)
+    assert np.array_equal(heat, [[[1.0, 0.0], [0.0, 0.5]], [[0.0, 0.0], [0.0, 0.0]]])
+    assert heat.dtype == np.float32
 
-    maps = np.zeros((1, 2, 2, 2), np.float32)
-    maps[0, 0, 0, 0], maps[0, 1, 1, 0], maps[0, 1, 1, 1] = 2.0, 2.0, 1.0
-    heat = grad_cam(Head(), RegionOutputs(np.zeros((1, 3)), maps, np.array([""])))
-    assert np.allclose(heat[0], [[1.0, 0.0], [0.0, 0.5]])
+
+def test_the_evidence_is_the_maps_of_the_last_stage_summed_by_their_weight_in_the_malignant_logit(classifier):
+    from mammoscan.model import network
+
+    side, arrays = classifier.bundle.crop.side, classifier.bundle.arrays()
+    crops = np.random.default_rng(2).integers(0, 255, (2, side, side), dtype=np.uint8)
+    stages = network.frozen(side, {name: value for name, value in arrays.items() if "_logits/" not in name})
+    stage, _ = stages(crops[..., None].astype(np.float32))
+    found = classifier.predict(crops, np.zeros((2, len(CLINICAL)), np.float32)).evidence
+    expected = np.asarray(stage) @ network.evidence_kernel(arrays, conv5=False)[:, 2]
+    assert found.shape == (2, side // 16, side // 16)
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 @given(st.lists(st.lists(st.floats(-50, 50), min_size=3, max_size=3), min_size=1, max_size=5))
