@@ -37,8 +37,8 @@ CREATE TABLE files (
     study TEXT NOT NULL, instance TEXT NOT NULL, status INTEGER NOT NULL, stage TEXT NOT NULL, code TEXT NOT NULL,
     detail TEXT NOT NULL, passing INTEGER NOT NULL, content BLOB NOT NULL, facts BLOB NOT NULL
 );
-CREATE INDEX files_study ON files (study) WHERE study <> '';
-CREATE INDEX files_instance ON files (instance) WHERE instance <> '';
+CREATE INDEX files_study ON files (study);
+CREATE INDEX files_instance ON files (instance);
 CREATE INDEX files_passing ON files (passing) WHERE passing;
 CREATE TABLE todo (study TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE twins (instance TEXT PRIMARY KEY, files TEXT NOT NULL, verdict TEXT NOT NULL) WITHOUT ROWID

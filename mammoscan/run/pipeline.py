@@ -337,7 +337,7 @@ class Run:
             return False
         config, bundle = self.config, self.bundle
         pool: WorkPool[work.Key] = WorkPool(self.workers, in_flight=IN_FLIGHT * max(1, self.workers))
-        settings = Settings(config.analysis, bundle.ranking, bundle.outlines, self.policy.anonymous)
+        settings = Settings(config.analysis, bundle.crop, bundle.ranking, bundle.outlines, self.policy.anonymous)
         with (
             self.console.stages(("analysing images", images), ("writing reports", studies)) as tickers,
             contextlib.closing(Scorer(bundle, config, self.point.finding)) as scorer,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mammoscan.core.config import AnalysisConfig
     from mammoscan.core.domain import Header, Scored, SourceFile
+    from mammoscan.image.crops import CropGeometry
 
 _BLOCK = 1 << 20  # bytes read at once
 
@@ -29,9 +30,10 @@ SAME, DIFFERENT, UNREADABLE = "same", "different", "unreadable:"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How images are analysed, for workers. ranking, outlines: files of the model. anonymous: see ``analyse``."""
+    """How images are analysed, for workers. crop, ranking, outlines: the model's. anonymous: see ``analyse``."""
 
     analysis: AnalysisConfig
+    crop: CropGeometry
     ranking: Path
     outlines: Path
     anonymous: bool
@@ -53,7 +55,7 @@ def read_headers(files: tuple[SourceFile, ...], root: Path, settle_seconds: floa
 
 def analyse_file(header: Header, settings: Settings, picture: Path) -> Worked:
     """Analyse one image; its preview goes to a file."""
-    result = analyse(header, settings.analysis, settings.ranking, settings.outlines, settings.anonymous)
+    result = analyse(header, settings.analysis, settings.crop, settings.ranking, settings.outlines, settings.anonymous)
     if isinstance(result, Analysed):
         assert result.preview is not None
         previews.write(picture, result.preview)
