@@ -97,7 +97,8 @@ class Facts:
         uids = result.study_instance_uid, result.sop_instance_uid
         reason = result.reason
         status = Status.SKIPPED if isinstance(result, Skipped) else Status.FAILED
-        return cls(*place, *uids, status, result.stage.value, reason.code, result.detail, reason.passing, content)
+        detail = codec.plain(result.detail)
+        return cls(*place, *uids, status, result.stage.value, reason.code, detail, reason.passing, content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +376,7 @@ class Inventory:
     def relist(self, number: int, status: Status, stage: Stage | None = None, reason: Reason | None = None,
                detail: str = "") -> None:  # fmt: skip
         """Change how a file is listed, if that is a change."""
-        line = (status, stage.value if stage else "", reason.code if reason else "", self._policy.detail(detail))
+        line = (status, stage.value if stage else "", reason.code if reason else "", codec.plain(detail))
         passing = reason is not None and reason.passing
         cursor = self._db.execute(
             "UPDATE files SET status = ?1, stage = ?2, code = ?3, detail = ?4, passing = ?6 "
