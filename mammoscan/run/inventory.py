@@ -144,26 +144,26 @@ class Inventory:
 
     # ------------------------------------------------------------------ the pass over the archive
 
-    def unread(self, found: Iterable[Found], *, again: bool) -> Iterator[SourceFile]:
-        """The files whose headers are to be read: new ones, changed ones, and those that a moment kept from it.
+    def known(self, relative: str, size: int, mtime_ns: int) -> bool:
+        """Whether a file is as it was when its header was read, so that nobody has to open it. It counts as seen."""
+        policy = self._policy
+        row = self._db.execute(
+            "SELECT id, size, stamp, passing, status FROM files WHERE path = ?", (policy.path(relative),)
+        ).fetchone()
+        if row is None or row[1:4] != (size, policy.stamp(mtime_ns), 0):
+            return False
+        self._see(row[0])
+        if row[4] == Status.GONE:
+            self._back(row[0])
+        return True
 
-        found: the walk over the archive; what it gives that is no file to be read is listed on the way. again: every
-        file is to be read, as after a change of what headers are read for.
-        """
-        db, policy = self._db, self._policy
+    def unread(self, found: Iterable[Found]) -> Iterator[SourceFile]:
+        """The files whose headers are to be read, of what the walk over the archive found; the rest is listed on the way."""
         for item in found:
-            if not isinstance(item, SourceFile):
-                self._list(item)
-                continue
-            known = db.execute(
-                "SELECT id, size, stamp, passing, status FROM files WHERE path = ?", (policy.path(item.relative),)
-            ).fetchone()
-            if known is None or again or known[1:4] != (item.size, policy.stamp(item.mtime_ns), 0):
+            if isinstance(item, SourceFile):
                 yield item
-                continue
-            self._see(known[0])
-            if known[4] == Status.GONE:
-                self._back(known[0])
+            else:
+                self._list(item)
 
     def _list(self, item: Skipped | Failed) -> None:
         """A place of the walk that is not read: listed as it is."""
