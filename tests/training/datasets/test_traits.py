@@ -5,15 +5,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mammoscan.core.domain import Laterality, View
+from mammoscan.core.domain import Density, Laterality, View
 from mammoscan.model import bundle
-from mammoscan.training import datasets, dense_fit, evaluate, examples, release
+from mammoscan.synthetic.phantom import Spec, render
+from mammoscan.training import datasets, dense_fit, evaluate, examples, release, train
 from mammoscan.training.datasets import cbis_tcia, folders, images, inbreast, mias_original
 from mammoscan.training.datasets.film import Film, of_sets
 from mammoscan.training.datasets.traits import Readings, Traits
-from tests.training.datasets import test_find, test_folders
+from tests.training.datasets import made, test_find, test_folders, test_manifest
 
 KNOWN = folders.TRAITS | {"cbis-ddsm": cbis_tcia.TRAITS, "inbreast": inbreast.TRAITS}
 # Candidates of a film that are classified (None: all), terms, and whether films are drawn and random places left out,
@@ -96,6 +98,22 @@ def test_of_screening_whole_patients_are_drawn_with_and_without_cancer_in_turn_a
     assert len(drawn) == 8
     assert sorted(by_patient.values()) == ["malignant", "malignant", "normal", "normal"]
     assert all(sum(film.patient == p for film in drawn) == 2 for p in by_patient)
+
+
+def test_random_places_are_taken_from_normal_films_but_not_from_those_of_screening(tmp_path):
+    spec = Spec(Laterality.LEFT, View.MLO, Density.B, height=600, width=480)
+    pixels, _ = render(spec, 1)
+    made.write_image(tmp_path / "a" / "film.png", (pixels / pixels.max() * 255).astype(np.uint8))
+    test_manifest._table(tmp_path, test_manifest._row(label="normal"))
+    (film,) = datasets.read(tmp_path)
+    other = replace(film, source="screened", name="other", traits=Traits(screening=True, classified=4))
+    found = examples.make(
+        [film, other], tmp_path / "out", cut=train.CROP, regions=20, versions=0, searched=0, seed=1, jobs=1,
+        rankings=(), tracers=(), fold=[0, 0],
+    )  # fmt: skip
+    assert found.clear.all()
+    assert [(kind, film) for kind, film in zip(found.kind, found.film, strict=True)] == [("random", 0)] * 2
+    assert found.judged.tolist() == [20, 4]
 
 
 def test_percent_density_is_fitted_on_the_sets_and_weights_that_the_shipped_function_was():
