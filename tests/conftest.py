@@ -29,9 +29,9 @@ def demo(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def demo_run(demo, tmp_path_factory) -> Path:
     """The output folder of a run over the demo archive. Read only; copy it to change it."""
-    from mammoscan.core.config import RunConfig
     from mammoscan.core.console import Console
     from mammoscan.run import pipeline
+    from mammoscan.run.config import RunConfig
 
     out = tmp_path_factory.mktemp("demo-run") / "reports"
     pipeline.run(RunConfig(archive=demo / "archive", out=out, settle_seconds=0), Console(quiet=True))

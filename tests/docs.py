@@ -122,10 +122,10 @@ def operating_points() -> str:
             (
                 f"`{name}`",
                 "yes" if name == AnalysisConfig().operating_point else "no",
-                *(f"{t[name]:.3f}" for t in (model.thresholds, model.breast_thresholds, model.region_thresholds)),
-                pdf_words.cost(model.costs[name]),
+                *(f"{threshold:.3f}" for threshold in (point.image, point.breast, point.finding)),
+                pdf_words.cost(point.cost),
             )
-            for name in model.thresholds
+            for name, point in model.points.items()
         ],
     )
 

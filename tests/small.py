@@ -3,10 +3,10 @@
 import csv
 from pathlib import Path
 
-from mammoscan.core.config import RunConfig
 from mammoscan.core.console import Console
 from mammoscan.core.domain import Density, Laterality, View
 from mammoscan.run import pipeline
+from mammoscan.run.config import RunConfig
 from mammoscan.synthetic import phantom
 from mammoscan.synthetic.dicom import Subject, file_bytes, mammogram_dataset
 

@@ -1,6 +1,6 @@
 """The conformance statement says what the code does."""
 
-from mammoscan.report.sr_common import IMPLEMENTATION
+from mammoscan.core.implementation import CLASS_UID
 from mammoscan.send import dimse, stow
 from mammoscan.send.destination import LONGEST_PAUSE
 from mammoscan.send.queue import PATIENCE
@@ -16,7 +16,7 @@ def test_tables_of_the_statement_are_those_of_the_code():
 
 
 def test_the_statement_names_the_implementation_and_every_status_that_counts_as_sent():
-    assert IMPLEMENTATION in _statement()
+    assert CLASS_UID in _statement()
     for code in (0, *dimse._WARNINGS, 0x0110, 0x0213):
         assert f"{code:04X}H" in _statement()
     for status in (*stow._CONFIGURATION, *stow._REDIRECTS, *stow._NOT_NOW, *stow._BY_OBJECT):

@@ -14,6 +14,7 @@ from mammoscan.core import codes
 from mammoscan.core.domain import Density, DensityReading, DensitySource, Laterality
 from mammoscan.core.errors import LabelError
 from mammoscan.core.identifiers import Spellings, lost
+from mammoscan.core.implementation import MANUFACTURER
 from mammoscan.core.tablefile import IDENTIFIERS, find_columns, read_table
 from mammoscan.core.values import items, text, texts
 
@@ -254,7 +255,7 @@ def reported_densities(ds: Dataset) -> tuple[DensityReading, ...]:
     beside it, else both. A statement beside which both sides are named could be about either: it is
     left out. Reports written by mammoscan state estimates and are no readings: none is returned for them.
     """
-    if text(ds, "Manufacturer").lower() == "mammoscan":
+    if text(ds, "Manufacturer").lower() == MANUFACTURER:
         return ()
     found = []
     for item, density, parents in _compositions(ds, ()):

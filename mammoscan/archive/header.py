@@ -30,6 +30,7 @@ from mammoscan.core.domain import (
     View,
 )
 from mammoscan.core.errors import InputError, Reason, Stage
+from mammoscan.core.implementation import MANUFACTURER
 from mammoscan.core.kinds import KINDS
 from mammoscan.core.values import (
     as_date,
@@ -135,7 +136,7 @@ def classify(ds: Dataset, file: SourceFile) -> Header | Skipped | Failed:
         return Skipped(file, Stage.HEADER, Reason.DICOMDIR)
     study, instance = whole(ds, "StudyInstanceUID").text, whole(ds, "SOPInstanceUID").text
     modality = text(ds, "Modality").upper()
-    own = text(ds, "Manufacturer") == "mammoscan" and sop_class in _OWN_CLASSES
+    own = text(ds, "Manufacturer") == MANUFACTURER and sop_class in _OWN_CLASSES
 
     def skipped(reason: Reason, detail: str = "", densities: tuple[DensityReading, ...] = ()) -> Skipped:
         patient = (whole(ds, "PatientID").text, whole(ds, "IssuerOfPatientID").text) if densities else ("", "")

@@ -131,8 +131,8 @@ def _analyse(archive: Path, out: Path, model: Path | None, *, quiet: bool) -> No
     """Run over an archive, or continue; leave with the run's status where there is nothing to audit."""
     # Imported here: auditing existing results needs no network and no decoders.
     from mammoscan.cli.run import execute
-    from mammoscan.core.config import RunConfig
     from mammoscan.core.errors import ExitCode
+    from mammoscan.run.config import RunConfig
 
     status = execute(RunConfig(archive=archive, out=out, model=model, quiet=quiet))
     if status not in {ExitCode.ALL_ANALYSED, ExitCode.SOME_FAILED}:

@@ -12,7 +12,7 @@ from mammoscan.cli.options import run_options
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mammoscan.core.config import RunConfig
+    from mammoscan.run.config import RunConfig
 
 
 # The files are whole when they are read: this process wrote them.

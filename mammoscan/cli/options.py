@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mammoscan.core import kinds
-from mammoscan.core.config import SWITCHABLE, AnalysisConfig, RunConfig
+from mammoscan.core.config import SWITCHABLE, AnalysisConfig
 from mammoscan.core.errors import UsageError
 from mammoscan.run import keyfile
+from mammoscan.run.config import RunConfig
 from mammoscan.send.destination import SendConfig, parse, title
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--batch-size",
         type=click.IntRange(0),
         default=0,
-        help="Regions in one batch of the network; 0: by the device's memory.",
+        help="Crops in one batch of the network; 0: by the device's memory, or what is measured to be faster.",
     )
     @click.option(
         "--settle-seconds",

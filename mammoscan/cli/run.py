@@ -19,7 +19,7 @@ from mammoscan.core.errors import ExitCode, MammoscanError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mammoscan.core.config import RunConfig
+    from mammoscan.run.config import RunConfig
     from mammoscan.send.destination import SendConfig
 
 log = logging.getLogger(__name__)

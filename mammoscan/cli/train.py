@@ -96,7 +96,7 @@ def train_command(
 
     from mammoscan.core import logs, store
     from mammoscan.core.console import Console
-    from mammoscan.training import datasets, plots, release, smallcnn
+    from mammoscan.training import datasets, evaluate, plots, release, smallcnn
     from mammoscan.training import train as training
     from mammoscan.training.examples import choose
 
@@ -127,7 +127,7 @@ def train_command(
             return
         frozen = training.freeze(examples, weights, out)
         outcome = training.cross_validate(examples, frozen, fold, weights, out, config, console.note)
-        report = release.report(outcome, small, replicates=config.replicates)
+        report = evaluate.evaluate(outcome, small, replicates=config.replicates)
         command = (
             f"mammoscan train DATA --out OUT --start {start.name} --arch {arch} --seed {seed} --folds {folds} "
             f"--epochs {epochs} --steps {steps} --searched {searched} --rsna-films {rsna_films} --all-layers {all_steps} "

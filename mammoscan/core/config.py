@@ -1,4 +1,4 @@
-"""The frozen configuration of a run, and its digest."""
+"""The frozen configuration of an analysis, and its digest."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
-from mammoscan.core import kinds, rules
-from mammoscan.send.destination import SendConfig
+from mammoscan.core import rules
 
 SWITCHABLE = rules.SWITCHES  # what --include and --exclude take
 
@@ -30,29 +28,12 @@ class AnalysisConfig:
     operating_point: str = "specificity-0.90"
     threshold: float | None = None  # overrides the operating point
 
+    @property
+    def point(self) -> str | float:
+        """Which operating point of the model was asked for: its name, or a threshold in its place."""
+        return self.operating_point if self.threshold is None else self.threshold
+
     def digest(self) -> str:
         """SHA-256 hex over the sorted JSON of all fields."""
         text = json.dumps(dataclasses.asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class RunConfig:
-    """A run: where from, where to, how; only ``analysis`` changes results."""
-
-    archive: Path
-    out: Path
-    analysis: AnalysisConfig = AnalysisConfig()
-    write: tuple[str, ...] = kinds.DEFAULT  # kinds of DICOM objects, by name
-    model: Path | None = None  # None: the bundled model
-    workers: int = 0  # 0: as many as cores
-    batch_size: int = 0  # 0: by device memory
-    settle_seconds: float = 2.0  # younger files count as still being written
-    density_csv: Path | None = None
-    follow_links: bool = True
-    quiet: bool = False
-    json_summary: bool = False
-    log_file: Path | None = None
-    retry_failed: bool = False
-    send: SendConfig | None = None  # where results go when the run is done
-    deidentify: Path | None = None  # file with the key of the pseudonyms; None: results carry identities

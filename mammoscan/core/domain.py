@@ -571,6 +571,20 @@ class PointCost:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """At and above which malignancy score (0 to 1) an image, a breast and a finding are called suspicious.
+
+    cost: what that costs; nothing is known of a threshold of the user's own.
+    """
+
+    name: str
+    image: float
+    breast: float
+    finding: float
+    cost: PointCost = PointCost()
+
+
+@dataclass(frozen=True, slots=True)
 class ReportContext:
     """What a report needs beyond the result; nothing here depends on the clock of the machine
     that renders: ``created`` is (YYYYMMDD, HHMMSS) and is kept in the ledger, so that the same

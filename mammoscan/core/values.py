@@ -30,6 +30,8 @@ _DECIMAL = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d{1,2})?", re.ASC
 _TIME = re.compile(r"([01]\d|2[0-3])(:?)(?:([0-5]\d)(?:\2([0-5]\d)(\.\d{1,6})?)?)?", re.ASCII)
 _OFFSET = re.compile(r"([+-])(0\d|1[0-4]):?([0-5]\d)", re.ASCII)
 _DATE = re.compile(r"(\d{4})([.-]?)(\d{2})\2(\d{2})", re.ASCII)
+# Dummy dates (9999-12-31) say that nothing is known; dciodvfy takes a DA that begins with 3 to 9 for broken.
+_YEARS = range(1000, 3000)
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
 # What writers take for a UID: leading zeros, hexadecimal digits, a UUID as it is written elsewhere.
 _ODD_UID = re.compile(r"[0-9A-Fa-f]+([.-]+[0-9A-Fa-f]+)*\.?", re.ASCII)
@@ -198,7 +200,8 @@ def date_text(ds: Dataset, keyword: str) -> str:
     """
     match = _DATE.fullmatch(text(ds, keyword))
     plain = match[1] + match[3] + match[4] if match else ""
-    return plain if as_date(plain) is not None else ""
+    found = as_date(plain)
+    return plain if found is not None and found.year in _YEARS else ""
 
 
 def as_date(written: str) -> date | None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mammoscan.core.domain import Cost, ModelIdentity, PointCost
-from mammoscan.core.errors import ModelError
+from mammoscan.core.domain import Cost, ModelIdentity, OperatingPoint, PointCost
+from mammoscan.core.errors import ModelError, UsageError
 from mammoscan.model.outputs import BREAST_INPUTS, IMAGE_INPUTS, REGION_INPUTS
 from mammoscan.model.scores import RegionScore, Score
 from mammoscan.model.terms import CLASSES, CLINICAL
@@ -36,11 +36,10 @@ class Bundle:
     """What ``run`` needs of a model.
 
     clinical: the inputs of CLINICAL that the network takes. conv5: whether it goes on to conv5 or ends
-    at conv4. heads: further outputs with their sizes. thresholds: operating points on the image's
-    malignancy score, breast_thresholds on the breast's, region_thresholds on a finding's; costs: what
-    each of them costs, as far as the description says. image, breast: how those scores follow from regions and images; None: the highest region, the highest image. ranking:
-    the file of the trees that rank candidate regions (``segment.ranking``); outlines: that of the network
-    that draws their outlines (``trace``).
+    at conv4. heads: further outputs with their sizes. points: the operating points by name, with what each
+    costs as far as the description says. image, breast: how those scores follow from regions and images;
+    None: the highest region, the highest image. ranking: the file of the trees that rank candidate regions
+    (``segment.ranking``); outlines: that of the network that draws their outlines (``trace``).
     """
 
     identity: ModelIdentity
@@ -51,19 +50,36 @@ class Bundle:
     clinical: tuple[str, ...]
     conv5: bool
     heads: Mapping[str, int]
-    thresholds: Mapping[str, float]
-    breast_thresholds: Mapping[str, float]
-    region_thresholds: Mapping[str, float]
-    costs: Mapping[str, PointCost]
+    points: Mapping[str, OperatingPoint]
     region: RegionScore
     image: Score | None
     breast: Score | None
     ranking: Path
     outlines: Path
 
+    def point(self, wanted: str | float) -> OperatingPoint:
+        """The operating point of a name, or that of a threshold (0 to 1) on all three scores alike.
+
+        Raises
+        ------
+        UsageError
+            When the model has no operating point of that name.
+        """
+        if not isinstance(wanted, str):
+            return OperatingPoint(f"threshold {wanted:g}", wanted, wanted, wanted)
+        if wanted not in self.points:
+            raise UsageError(
+                f"the model has no operating point {wanted!r}", remedy=f"choose one of {', '.join(sorted(self.points))}"
+            )
+        return self.points[wanted]
+
     def operating_points(self) -> dict[str, Mapping[str, float]]:
-        """By what they are on: a finding's, an image's and a breast's malignancy score."""
-        return {"finding": self.region_thresholds, "image": self.thresholds, "breast": self.breast_thresholds}
+        """Thresholds by what they are on (a finding's, an image's, a breast's malignancy score) and name."""
+        return {
+            "finding": {name: point.finding for name, point in self.points.items()},
+            "image": {name: point.image for name, point in self.points.items()},
+            "breast": {name: point.breast for name, point in self.points.items()},
+        }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The weights, checked against their hash.
@@ -119,7 +135,6 @@ def load(folder: Path | None) -> Bundle:
 def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
     if tuple(facts["classes"]) != CLASSES or not set(facts["clinical_inputs"]) <= set(CLINICAL):
         raise ModelError("the model has other classes or inputs", path=path, remedy=_REMEDY)
-    points = facts["operating_points"]
     network = facts["network"]
     region = RegionScore.of(facts["region_score"])
     image, breast = (None if facts[n] is None else Score.of(facts[n]) for n in ("image_score", "breast_score"))
@@ -144,16 +159,18 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
         clinical=tuple(facts["clinical_inputs"]),
         conv5=bool(network["conv5"]),
         heads={str(name): int(size) for name, size in network["heads"].items()},
-        thresholds={name: float(p["threshold"]) for name, p in points.items()},
-        breast_thresholds={name: float(p["breast"]) for name, p in points.items()},
-        region_thresholds={name: float(p["region"]) for name, p in points.items()},
-        costs={name: _cost(p.get("cost", {})) for name, p in points.items()},
+        points={name: _point(name, p) for name, p in facts["operating_points"].items()},
         region=region,
         image=image,
         breast=breast,
         ranking=_beside(place, facts["ranking"], "the ranking is"),
         outlines=_beside(place, facts["outlines"], "the outlines are"),
     )
+
+
+def _point(name: str, facts: Mapping[str, Any]) -> OperatingPoint:
+    image, breast, finding = (float(facts[key]) for key in ("threshold", "breast", "region"))
+    return OperatingPoint(name, image, breast, finding, _cost(facts.get("cost", {})))
 
 
 def _cost(facts: Mapping[str, Any]) -> PointCost:

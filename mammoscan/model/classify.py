@@ -1,4 +1,4 @@
-"""Region crops to probabilities: ResNet50 in batches of one fixed shape."""
+"""Crops to what is said of regions and breasts: ResNet50 in batches."""
 
 from __future__ import annotations
 
@@ -8,27 +8,31 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from mammoscan.core.domain import Density, Scores
 from mammoscan.image.features import REGION_FEATURES
 from mammoscan.model import outputs
+from mammoscan.model.batchsize import BatchSizes
 from mammoscan.model.terms import CLASSES, CLINICAL, GRADES, KINDS, MALIGNANT, TISSUES, log_odds, softmax
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
+    from mammoscan.model.batchsize import Outputs
     from mammoscan.model.bundle import Bundle
     from mammoscan.model.scores import Score
 
 log = logging.getLogger(__name__)
 
 CPU_BATCH = 16
+MOST_CPU_BATCH = 64  # measured: 0.2 GB more than one of 16
 MOST_BATCH = 512
+BREAST_HEADS = ("grade_logits", "tissue_logits")
 BYTES_A_CROP = 120e6  # activations of one crop in float32, with room to spare
 
 
@@ -36,13 +40,13 @@ BYTES_A_CROP = 120e6  # activations of one crop in float32, with room to spare
 class RegionOutputs:
     """What the network says of n regions.
 
-    probabilities: float64 (n, 3), calibrated, rows sum to 1, in the order of ``CLASSES``. maps: float32
-    (n, h, w, c), the output of the last stage that the score uses, for Grad-CAM. kinds: what each is if it is
-    a lesion, '' where the network has no such head.
+    probabilities: float64 (n, 3), calibrated, rows sum to 1, in the order of ``CLASSES``. evidence: float32
+    (n, h, w), for malignant, by place in the last stage that the score uses, for Grad-CAM. kinds: what each is if
+    it is a lesion, '' where the network has no such head.
     """
 
     probabilities: NDArray[np.float64]
-    maps: NDArray[np.float32]
+    evidence: NDArray[np.float32]
     kinds: NDArray[np.str_]
 
     @property
@@ -52,7 +56,7 @@ class RegionOutputs:
 
     def take(self, chosen: slice | NDArray[np.intp]) -> RegionOutputs:
         """The chosen regions."""
-        return RegionOutputs(self.probabilities[chosen], self.maps[chosen], self.kinds[chosen])
+        return RegionOutputs(self.probabilities[chosen], self.evidence[chosen], self.kinds[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +70,50 @@ class BreastOutputs:
     tissue: str = ""
 
 
+class Step(Protocol):
+    """A batch that a device was given and may still be computing."""
+
+    def outputs(self) -> Outputs:
+        """Wait for it and copy what it says: by name, one row a crop that was given."""
+
+
+class Device(Protocol):
+    """What computes batches: a network (``Classifier``), or what stands in for one."""
+
+    sizes: BatchSizes
+
+    def step(self, crops: NDArray[np.uint8], clinical: NDArray[np.float32]) -> Step:
+        """Begin a batch of ``crops`` (n, side, side) and ``clinical`` (n, len(CLINICAL)), n from 1 to ``sizes.size``.
+
+        Only a device that computes by itself, as a GPU does, comes back before it is done.
+        """
+
+    def probe(self, count: int) -> Outputs:
+        """Compute so many crops of its own, the first ``sizes.reference`` of them repeated, in one batch."""
+
+
 class Classifier:
     """The network of a bundle, loaded once. TensorFlow is imported here and nowhere before.
 
-    Batches always have the same shape (the last is filled up), and batch normalisation runs with
-    its stored statistics, so a region's score does not depend on its neighbours in the batch. In single
-    precision everywhere: bfloat16 moved the scores of 82 crops of real films by up to 0.040 (median 0.004).
+    Batches are filled up to a size that ``sizes`` knows, and batch normalisation runs with its stored statistics,
+    so a region's score does not depend on its neighbours in the batch. In single precision everywhere: bfloat16
+    moved the scores of 82 crops of real films by up to 0.040 (median 0.004).
     """
 
     def __init__(self, bundle: Bundle, *, batch_size: int = 0) -> None:
         with _stderr_to_log():
             import tensorflow as tf
 
-            tf.config.list_physical_devices("GPU")
+            gpus = tf.config.list_physical_devices("GPU")
         from mammoscan.model import network
 
         self._tf = tf
         self.bundle = bundle
-        self.batch_size = batch_size or _batch_size(tf)
+        if gpus:
+            tf.config.experimental.set_memory_growth(gpus[0], True)
+            # Otherwise its matrix units round factors to 10 bits and say no word of it.
+            tf.config.experimental.enable_tensor_float_32_execution(False)
+        self.sizes = BatchSizes(*_batch_sizes(tf), given=batch_size)
         # What is shown as evidence is that of the stage whose logits make the score.
         scored = bundle.conv5 and bool(set(bundle.region.inputs) & set(outputs.CONV5_INPUTS))
         model = network.resnet50(
@@ -92,79 +122,96 @@ class Classifier:
         )  # fmt: skip
         arrays = bundle.arrays()
         network.set_weights(model, arrays, path=bundle.weights_path)
-        self._kernel = network.evidence_kernel(arrays, conv5=scored)[:, MALIGNANT]
+        kernel = tf.constant(network.evidence_kernel(arrays, conv5=scored)[:, MALIGNANT])
         self._columns = [CLINICAL.index(name) for name in bundle.clinical]
-        self._region = [outputs.REGION_INPUTS.index(name) for name in bundle.region.inputs]
 
-        @tf.function(jit_compile=False, reduce_retracing=True)  # type: ignore[untyped-decorator]
+        # Of any number of crops: each size of batch would be traced for seconds.
+        shapes = [tf.TensorSpec([None, bundle.side, bundle.side], tf.uint8),
+                  tf.TensorSpec([None, len(bundle.clinical)], tf.float32)]  # fmt: skip
+
+        @tf.function(jit_compile=False, input_signature=shapes)  # type: ignore[untyped-decorator]
         def call(crops: Any, clinical: Any) -> Any:
-            return model([tf.cast(crops, tf.float32)[..., None], clinical], training=False)
+            said = dict(model([tf.cast(crops, tf.float32)[..., None], clinical], training=False))
+            # Summed where the maps are: they are a thousand times as large. Not a matrix product, as in ``Score``.
+            said["evidence"] = tf.reduce_sum(said.pop("maps") * kernel, axis=-1)
+            return said
 
         self._call = call
 
-    @property
-    def evidence_kernel(self) -> NDArray[np.float32]:
-        """Weight of every channel of ``RegionOutputs.maps`` in the malignant logit, (channels,)."""
-        return self._kernel
+    def step(self, crops: NDArray[np.uint8], clinical: NDArray[np.float32]) -> Step:
+        """Begin a batch, filled up with black crops. crops: (n, side, side). clinical: (n, len(CLINICAL))."""
+        size, count = self.sizes.fitting(len(crops)), len(crops)
+        batch = np.zeros((size, *crops.shape[1:]), np.uint8)
+        facts = np.zeros((size, len(self._columns)), np.float32)
+        batch[:count] = crops
+        facts[:count] = clinical[:, self._columns]
+        return _Running(self._call(self._tf.constant(batch), self._tf.constant(facts)), count)
+
+    def probe(self, count: int) -> Outputs:
+        """Compute noise, the first ``sizes.reference`` crops of it repeated."""
+        rng = np.random.default_rng(0)
+        crops = rng.integers(0, 256, (self.sizes.reference, self.bundle.side, self.bundle.side), np.uint8)
+        facts = rng.normal(size=(self.sizes.reference, len(self._columns))).astype(np.float32)
+        which = np.arange(count) % self.sizes.reference
+        return _Running(self._call(self._tf.constant(crops[which]), self._tf.constant(facts[which])), count).outputs()
 
     def predict(
         self, crops: NDArray[np.uint8], clinical: NDArray[np.float32], features: NDArray[np.float64] | None = None,
         rank: NDArray[np.floating] | None = None,
     ) -> RegionOutputs:  # fmt: skip
-        """Classify n regions; n may be 0.
-
-        crops: (n, side, side). clinical: (n, len(CLINICAL)). features: (n, len(REGION_FEATURES)), nan
-        or None where not measured. rank: (n,), 0 for the most salient region of its image; nan or None where
-        they were not found by saliency.
-        """
-        n = len(crops)
-        if not n:
-            maps = np.empty((0, 1, 1, 1), np.float32)
-            return RegionOutputs(np.empty((0, len(CLASSES))), maps, np.empty(0, str))
-        out = self._outputs(crops, clinical[:, self._columns])
-        nothing = np.full((n, len(CLASSES)), np.nan)
-        conv5 = out.get("logits", nothing)
-        linear = outputs.class_logits(*(outputs.head_odds(out[f"{n}_logits"]) for n in ("lesion", "pathology")))
-        kinds = np.full(n, "")
-        if "kind_logits" in out:
-            kinds = np.array(KINDS)[out["kind_logits"].argmax(axis=1)]
+        """Classify n regions, batch after batch; n may be 0. See ``region_outputs``."""
+        n, size = len(crops), self.sizes.size
+        steps = [self.step(crops[i : i + size], clinical[i : i + size]).outputs() for i in range(0, n, size)]
+        said = {name: np.concatenate([step[name] for step in steps]) for name in steps[0]} if steps else {}
         measured = np.full((n, len(REGION_FEATURES)), np.nan) if features is None else features
-        place = np.full(n, np.nan) if rank is None else rank
-        inputs = outputs.region_inputs(conv5, linear, place, measured)
-        logits = self.bundle.region.logits(inputs[:, self._region])
-        return RegionOutputs(softmax(logits), out["maps"].astype(np.float32), kinds)
+        return region_outputs(self.bundle, said, measured, np.full(n, np.nan) if rank is None else rank)
 
-    def breasts(self, tiles: NDArray[np.uint8]) -> tuple[BreastOutputs, ...]:
-        """What the heads on whole breasts say of n images. tiles: (n, 2, side, side), ``crops.whole_tiles``."""
-        heads = set(self.bundle.heads) & {"grade_logits", "tissue_logits"}
-        if not heads or not len(tiles):
-            return (BreastOutputs(),) * len(tiles)
-        flat = tiles.reshape(-1, *tiles.shape[2:])
-        out = self._outputs(flat, np.zeros((len(flat), len(self._columns)), np.float32))
-        # The heads are linear in pooled features, so the mean of both halves' logits is that of their mean.
-        said = {name: out[name].astype(np.float64).reshape(len(tiles), 2, -1).mean(axis=1) for name in heads}
-        found = []
-        for index in range(len(tiles)):
-            one = {name: logits[index] for name, logits in said.items()}
-            found.append(
-                BreastOutputs(
-                    Density(GRADES[int(one["grade_logits"].argmax())]) if "grade_logits" in one else Density.UNKNOWN,
-                    TISSUES[int(one["tissue_logits"].argmax())] if "tissue_logits" in one else "",
-                )
-            )
-        return tuple(found)
 
-    def _outputs(self, crops: NDArray[np.uint8], clinical: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        parts: dict[str, list[NDArray[Any]]] = {}
-        for begin in range(0, len(crops), self.batch_size):
-            count = min(self.batch_size, len(crops) - begin)
-            batch = np.zeros((self.batch_size, *crops.shape[1:]), np.uint8)
-            facts = np.zeros((self.batch_size, clinical.shape[1]), np.float32)
-            batch[:count] = crops[begin : begin + count]
-            facts[:count] = clinical[begin : begin + count]
-            for name, value in self._call(self._tf.constant(batch), self._tf.constant(facts)).items():
-                parts.setdefault(name, []).append(np.asarray(value)[:count])
-        return {name: np.concatenate(values) for name, values in parts.items()}
+class _Running:
+    """A batch in TensorFlow's hands: on a GPU its outputs are promises, which are kept as they are copied."""
+
+    def __init__(self, promised: Mapping[str, Any], count: int) -> None:
+        self._promised = promised
+        self._count = count
+
+    def outputs(self) -> Outputs:
+        return {name: np.asarray(value)[: self._count] for name, value in self._promised.items()}
+
+
+def region_outputs(
+    bundle: Bundle, said: Outputs, features: NDArray[np.float64], rank: NDArray[np.floating]
+) -> RegionOutputs:
+    """What the network's outputs say of n regions.
+
+    said: n rows; nothing at all if n is 0. features: (n, len(REGION_FEATURES)), nan where not measured.
+    rank: (n,), 0 for the most salient region of its image; nan where they were not found by saliency.
+    """
+    n = len(rank)
+    if not n:
+        return RegionOutputs(np.empty((0, len(CLASSES))), np.empty((0, 1, 1), np.float32), np.empty(0, str))
+    conv5 = said.get("logits", np.full((n, len(CLASSES)), np.nan))
+    linear = outputs.class_logits(*(outputs.head_odds(said[f"{n}_logits"]) for n in ("lesion", "pathology")))
+    kinds = np.full(n, "")
+    if "kind_logits" in said:
+        kinds = np.array(KINDS)[said["kind_logits"].argmax(axis=1)]
+    inputs = outputs.region_inputs(conv5, linear, rank, features)
+    logits = bundle.region.logits(inputs[:, [outputs.REGION_INPUTS.index(name) for name in bundle.region.inputs]])
+    return RegionOutputs(softmax(logits), said["evidence"], kinds)
+
+
+def looks_at_breasts(bundle: Bundle) -> bool:
+    """Whether the network has heads that say something of a whole breast."""
+    return bool(set(bundle.heads) & set(BREAST_HEADS))
+
+
+def breast_outputs(said: Outputs) -> BreastOutputs:
+    """What the network's outputs say of a whole breast. said: of its tiles (``crops.whole_tiles``), or nothing."""
+    # The heads are linear in pooled features, so the mean of both halves' logits is that of their mean.
+    best = {n: int(said[n].astype(np.float64).mean(axis=0).argmax()) for n in BREAST_HEADS if n in said}
+    return BreastOutputs(
+        Density(GRADES[best["grade_logits"]]) if "grade_logits" in best else Density.UNKNOWN,
+        TISSUES[best["tissue_logits"]] if "tissue_logits" in best else "",
+    )
 
 
 def image_scores(outputs_of_image: RegionOutputs, score: Score | None) -> Scores:
@@ -207,18 +254,18 @@ def _stderr_to_log() -> Iterator[None]:
                 log.info("tensorflow: %s", line)
 
 
-def _batch_size(tf: Any) -> int:
-    """Regions in a batch: as many as half of a GPU's memory holds, ``CPU_BATCH`` where there is none.
+def _batch_sizes(tf: Any) -> tuple[int, int]:
+    """The reference and the largest size of batch, for ``BatchSizes``.
 
-    A power of two: the memory that a process is given differs a little from run to run, and a batch of
-    another size may be computed by other kernels, so that a resumed run's scores would differ in the last bits.
+    As many crops as half of a GPU's memory holds, ``CPU_BATCH`` where there is none. A power of two: the memory that
+    a process is given differs a little from run to run, and a batch of another size may be computed by other kernels,
+    so that a resumed run's scores would differ in the last bits.
     """
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return CPU_BATCH
-    tf.config.experimental.set_memory_growth(gpus[0], True)
+    if not tf.config.list_physical_devices("GPU"):
+        return CPU_BATCH, MOST_CPU_BATCH
     crops = int(_gpu_memory(tf) * 0.5 / BYTES_A_CROP)
-    return min(MOST_BATCH, max(CPU_BATCH, 1 << max(crops.bit_length() - 1, 0)))
+    size = min(MOST_BATCH, max(CPU_BATCH, 1 << max(crops.bit_length() - 1, 0)))
+    return size, size
 
 
 def _gpu_memory(tf: Any) -> int:

@@ -23,6 +23,7 @@ from pydicom.sequence import Sequence
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from mammoscan.core import implementation
 from mammoscan.core.domain import Sex
 from mammoscan.core.values import held
 
@@ -31,14 +32,11 @@ if TYPE_CHECKING:
 
     from mammoscan.core.domain import Header, ReportContext, StudyResult
 
-MANUFACTURER = "mammoscan"
-IMPLEMENTATION = "2.25.329800735698586629295641978511506172918"  # 2.25 of a UUID, once and for all
 PERCENT = Code("%", "UCUM", "Percent")
 NO_UNIT = Code("1", "UCUM", "no units")
 MM2 = Code("mm2", "UCUM", "Square millimeter")
 
 __all__ = [
-    "MANUFACTURER",
     "MM2",
     "NO_UNIT",
     "PERCENT",
@@ -219,7 +217,7 @@ def _deidentification(ds: Dataset) -> None:
 
 def equipment_attributes(ds: Dataset, context: ReportContext) -> None:
     """General and enhanced equipment: the program and its versions; it has no serial number of its own."""
-    ds.Manufacturer = MANUFACTURER
+    ds.Manufacturer = implementation.MANUFACTURER
     ds.ManufacturerModelName = context.model.name
     ds.DeviceSerialNumber = context.model.sha256[:16]
     ds.SoftwareVersions = [f"mammoscan {context.software_version}", f"model {context.model.version}"]
@@ -293,8 +291,8 @@ def to_bytes(ds: Dataset) -> bytes:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(IMPLEMENTATION)
-    meta.ImplementationVersionName = "MAMMOSCAN"
+    meta.ImplementationClassUID = UID(implementation.CLASS_UID)
+    meta.ImplementationVersionName = implementation.VERSION_NAME
     plain = Dataset()
     plain.update({element.tag: element for element in ds if element.tag.group != 2})
     file = FileDataset("", plain, file_meta=meta, preamble=b"\0" * 128)

@@ -27,6 +27,7 @@ from pydicom.sr.codedict import codes as known
 from mammoscan.core import uids
 from mammoscan.core.codes import SIDE_CODES
 from mammoscan.core.domain import RegionKind
+from mammoscan.core.implementation import MANUFACTURER
 from mammoscan.report.sr_common import MM2, PERCENT, dcm, document, headers_of, sct, to_bytes, version
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ def render(result: StudyResult, context: ReportContext) -> bytes:
                 observer_type=known.DCM.Device,
                 observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
                     uid=uids.uid("device", context.model.sha256),
-                    name="mammoscan",
-                    manufacturer_name="mammoscan",
+                    name=MANUFACTURER,
+                    manufacturer_name=MANUFACTURER,
                     model_name=context.model.name,
                     serial_number=context.model.sha256[:16],
                 ),

@@ -1,33 +1,22 @@
-"""The CSV tables and ``run.json``: columns, rows, bytes. Pure functions."""
+"""The CSV tables: columns, rows, bytes. Pure functions."""
 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
-import json
-import platform
 import re
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mammoscan import NOTICE
 from mammoscan.core.domain import Failed, Header, Laterality, Skipped
 from mammoscan.image.features import FEATURE_DOCS, REGION_FEATURES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from mammoscan.core.config import RunConfig
-    from mammoscan.core.domain import Finding, Prediction, ReportContext, RunSummary, StudyResult
-
-PACKAGES = (
-    "mammoscan", "click", "highdicom", "joblib", "numpy", "opencv-python-headless", "pydicom", "pyjpegls",
-    "pylibjpeg", "python-gdcm", "reportlab", "rich", "scikit-image", "scipy", "tensorflow",
-)  # fmt: skip
+    from mammoscan.core.domain import Finding, Prediction, ReportContext, StudyResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,61 +290,6 @@ def write_csv(rows: Sequence[Sequence[str]], columns: Sequence[Column]) -> bytes
             raise ValueError(f"a row has {len(row)} cells for {len(columns)} columns")
         writer.writerow([_CONTROLS.sub(" ", safe(cell)) for cell in row])
     return out.getvalue().encode("utf-8", "backslashreplace")
-
-
-def run_json(
-    config: RunConfig,
-    context: ReportContext,
-    summary: RunSummary,
-    operating_points: Mapping[str, Mapping[str, float]],
-) -> bytes:
-    """What made the results: versions, configuration, model, counts, seconds by stage.
-
-    operating_points: those on a finding's score, an image's and a breast's.
-    """
-    content: dict[str, Any] = {
-        "notice": NOTICE,
-        # With pseudonyms neither the clock, which would tell by how much dates were moved, nor a path that may name people.
-        "created": "" if config.deidentify else "".join(context.created),
-        "deidentified": config.deidentify is not None,
-        "versions": {"python": platform.python_version(), **_versions()},
-        "configuration": dataclasses.asdict(config.analysis),
-        "config_digest": context.config_digest,
-        "model": dataclasses.asdict(context.model),
-        "archive": "" if config.deidentify else str(config.archive.resolve()),
-        "threshold": context.threshold,
-        "breast_threshold": context.breast_threshold,
-        "finding_threshold": context.finding_threshold,
-        "threshold_name": context.threshold_name,
-        "operating_points": {what: dict(points) for what, points in operating_points.items()},
-        "counts": {
-            name: getattr(summary, name)
-            for name in (
-                "files",
-                "analysed",
-                "unchanged",
-                "skipped",
-                "failed",
-                "waiting",
-                "withdrawn",
-                "studies",
-                "findings",
-            )
-        },
-        "seconds": round(summary.seconds, 3),
-        "stage_seconds": {name: round(value, 3) for name, value in summary.stage_seconds},
-    }
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def _versions() -> Mapping[str, str]:
-    out = {}
-    for name in PACKAGES:
-        try:
-            out[name] = version(name)
-        except PackageNotFoundError:
-            out[name] = "not installed"
-    return out
 
 
 def _yes_no(value: bool | None) -> str:

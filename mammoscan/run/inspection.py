@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,14 +11,14 @@ import cv2
 import numpy as np
 
 from mammoscan.archive import header as headers
-from mammoscan.core.config import AnalysisConfig, RunConfig
-from mammoscan.core.domain import Failed, Header, PointCost, Prediction, Skipped, SourceFile
+from mammoscan.core.config import AnalysisConfig
+from mammoscan.core.domain import Failed, Header, OperatingPoint, Prediction, Skipped, SourceFile
 from mammoscan.core.errors import ExitCode, Reason
 from mammoscan.image.analyse import analyse
 from mammoscan.model import bundle as bundles
 from mammoscan.report import figures
 from mammoscan.report import pdf_words as words
-from mammoscan.run.pipeline import operating_point
+from mammoscan.run.config import RunConfig
 from mammoscan.run.plan import PlannedImage
 from mammoscan.run.score import Scorer
 
@@ -49,11 +50,11 @@ def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspect
     if isinstance(analysed, Failed):
         return Inspection((*facts, *_decision(analysed)), None, ExitCode.SOME_FAILED)
     config = RunConfig(archive=path.parent, out=path.parent, analysis=analysis, model=model)
-    threshold, name = operating_point(config, bundle.thresholds)
-    scorer = Scorer(bundle, config, operating_point(config, bundle.region_thresholds)[0])
-    scorer.add(PlannedImage(found, found, "", found.density), analysed)
-    ((_, prediction),) = scorer.flush()
-    panel = figures.inspect_panel(prediction, threshold)
+    point = bundle.point(analysis.point)
+    with contextlib.closing(Scorer(bundle, config, point.finding)) as scorer:
+        scorer.add(PlannedImage(found, found, "", found.density), analysed)
+        ((_, prediction),) = scorer.finish()
+    panel = figures.inspect_panel(prediction, point.image)
     good, png = cv2.imencode(".png", panel[:, :, ::-1])
     if not good:
         raise RuntimeError("the pictures could not be encoded as PNG")
@@ -61,7 +62,7 @@ def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspect
         (
             *facts,
             ("decision", "analysed"),
-            *prediction_facts(prediction, threshold, name, bundle.costs.get(name, PointCost())),
+            *prediction_facts(prediction, point),
         ),
         np.asarray(png).tobytes(),
         ExitCode.ALL_ANALYSED,
@@ -99,15 +100,15 @@ def header_facts(header: Header) -> Facts:
     )
 
 
-def prediction_facts(prediction: Prediction, threshold: float, name: str, cost: PointCost) -> Facts:
+def prediction_facts(prediction: Prediction, point: OperatingPoint) -> Facts:
     """Scores and findings as a person reads them."""
     facts = [
         ("density", f"{prediction.density.density.value} ({prediction.density.source.value})"),
         ("percent density", f"{prediction.image_features.percent_density:.1f} %"),
         ("candidate regions", str(prediction.candidates)),
         ("image malignancy score", f"{prediction.scores.malignancy:.3f} (0 to 1)"),
-        ("operating point", f"{name}: {threshold:.3f}"),
-        ("what it costs", words.cost(cost)),
+        ("operating point", f"{point.name}: {point.image:.3f}"),
+        ("what it costs", words.cost(point.cost)),
         ("image flags", ", ".join(f.value for f in prediction.flags) or "none"),
     ]
     for finding in prediction.findings:

@@ -20,7 +20,8 @@ from mammoscan.core.domain import Failed, Prediction
 from mammoscan.core.errors import UsageError
 from mammoscan.report.tables import COLUMNS
 from mammoscan.run import codec
-from mammoscan.send.queue import TABLE as SENDS
+from mammoscan.send import queue
+from mammoscan.send.objects import ResultObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -87,9 +88,6 @@ class Ledger:
             with self._db:
                 self._db.executescript("BEGIN;" + _TABLES)
                 self._db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
-        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'sends'").fetchone():
-            with self._db:
-                self._db.executescript(SENDS)
         if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'withdrawn'").fetchone():
             with self._db:
                 self._db.executescript(_LATER_TABLES)
@@ -111,6 +109,11 @@ class Ledger:
     def connection(self) -> sqlite3.Connection:
         """The database, for the queues of ``send``, which live in a table of their own."""
         return self._db
+
+    def dicom_objects(self) -> Iterator[ResultObject]:
+        """The DICOM objects among the results in the order of their paths; nothing is known of their UIDs."""
+        outputs = (item for _, record in self.studies() for item in record.outputs.items())
+        yield from (ResultObject(path, sha256) for path, sha256 in sorted(outputs) if path.endswith(".dcm"))
 
     def _has_tables(self) -> bool:
         return bool(self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchone())
@@ -222,7 +225,7 @@ class Ledger:
         """Forget a reported study: no rows, nothing left to be sent; its files are to be removed."""
         with self._db:
             doomed = self._outputs(study_instance_uid)
-            self._db.executemany("DELETE FROM sends WHERE path = ? AND state <> 'sent'", [(path,) for path in doomed])
+            queue.forget(self._db, doomed)
             self._db.execute("DELETE FROM studies WHERE study_instance_uid = ?", (study_instance_uid,))
             self._db.execute("INSERT OR REPLACE INTO withdrawn VALUES (?, ?)", (study_instance_uid, code))
             self._doom(doomed)
@@ -233,13 +236,7 @@ class Ledger:
 
     def sent(self, study_instance_uid: str) -> dict[str, int]:
         """How many objects of a study each destination has."""
-        counts: dict[str, int] = {}
-        for path in self._outputs(study_instance_uid):
-            for (destination,) in self._db.execute(
-                "SELECT DISTINCT destination FROM sends WHERE path = ? AND state = 'sent'", (path,)
-            ):
-                counts[destination] = counts.get(destination, 0) + 1
-        return counts
+        return queue.sent_counts(self._db, self._outputs(study_instance_uid))
 
     def removals(self) -> list[str]:
         """Files that are no results any more and may still lie there."""

@@ -23,7 +23,6 @@ from mammoscan.core.domain import (
     Failed,
     Header,
     ModelIdentity,
-    PointCost,
     Prediction,
     ReportContext,
     RunSummary,
@@ -34,7 +33,7 @@ from mammoscan.image.analyse import analyse, failed
 from mammoscan.model import bundle as bundles
 from mammoscan.report import pdf_words as words
 from mammoscan.report import tables
-from mammoscan.run import keyfile, publish, withdraw
+from mammoscan.run import keyfile, publish, runfile, withdraw
 from mammoscan.run.deidentify import Deidentifier
 from mammoscan.run.ledger import NAME, Ledger, StudyRecord
 from mammoscan.run.plan import PlannedImage, StudyPlan, plan_studies
@@ -44,8 +43,8 @@ from mammoscan.run.score import Scorer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mammoscan.core.config import RunConfig
     from mammoscan.core.console import Console, Ticker
+    from mammoscan.run.config import RunConfig
 
 log = logging.getLogger(__name__)
 
@@ -154,10 +153,9 @@ class _Run:
         self.began = began
         self.bundle = bundles.load(config.model)
         self.identity: ModelIdentity = self.bundle.identity
-        self.threshold, self.threshold_name = operating_point(config, self.bundle.thresholds)
-        self.breast_threshold, _ = operating_point(config, self.bundle.breast_thresholds)
-        self.finding_threshold, _ = operating_point(config, self.bundle.region_thresholds)
-        self.cost = self.bundle.costs.get(self.threshold_name, PointCost())
+        point = self.bundle.point(config.analysis.point)
+        self.threshold, self.threshold_name, self.cost = point.image, point.name, point.cost
+        self.breast_threshold, self.finding_threshold = point.breast, point.finding
         self.digest = config.analysis.digest()
         self.workers = _workers(config, console)
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
@@ -360,7 +358,7 @@ class _Run:
 
             for item in pool.results(self._image_tasks(studies, open_images)):
                 if item is None:
-                    keep(scorer.flush())
+                    keep(scorer.finish())
                     continue
                 (kind, uid), outcome = item
                 if kind == "image":
@@ -369,8 +367,7 @@ class _Run:
                         outcome = failed(image.header, Stage.PIXELS, Reason.DECODER_CRASH)
                     if isinstance(outcome, Analysed):
                         scorer.add(image, outcome)
-                        if scorer.full:
-                            keep(scorer.flush())
+                        keep(scorer.collect())
                     else:
                         keep([(image, outcome)])
                 else:
@@ -517,7 +514,7 @@ class _Run:
         if changed or not run_file.exists():
             store.write_atomic(
                 run_file,
-                tables.run_json(self.config, self._context(_now()), summary, self.bundle.operating_points()),
+                runfile.render(self.config, self._context(_now()), summary, self.bundle.operating_points()),
             )
         return summary
 
@@ -571,25 +568,6 @@ def _workers(config: RunConfig, console: Console) -> int:
     log.warning("%s", said)
     console.note(said)
     return 0
-
-
-def operating_point(config: RunConfig, thresholds: Mapping[str, float]) -> tuple[float, str]:
-    """The threshold on the malignancy score (0 to 1) and its name.
-
-    Raises
-    ------
-    UsageError
-        When the model has no operating point of that name.
-    """
-    analysis = config.analysis
-    if analysis.threshold is not None:
-        return analysis.threshold, f"threshold {analysis.threshold:g}"
-    if analysis.operating_point not in thresholds:
-        raise UsageError(
-            f"the model has no operating point {analysis.operating_point!r}",
-            remedy=f"choose one of {', '.join(sorted(thresholds))}",
-        )
-    return thresholds[analysis.operating_point], analysis.operating_point
 
 
 def _others(plan: StudyPlan) -> tuple[Skipped | Failed, ...]:

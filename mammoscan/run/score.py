@@ -1,113 +1,100 @@
-"""From analysed images to predictions: batches that mix images and studies go through the network."""
+"""From analysed images to predictions, through one queue of crops before the network."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mammoscan.archive import density
 from mammoscan.core import uids
-from mammoscan.core.domain import Analysed, Density, DensityReading, DensitySource, Finding, Prediction, Scores
+from mammoscan.core.domain import Density, DensitySource, Finding, Prediction, Scores
 from mammoscan.image import crops
 from mammoscan.model import findings
-from mammoscan.model.classify import Classifier, image_scores
+from mammoscan.model.classify import Classifier, breast_outputs, image_scores, looks_at_breasts, region_outputs
 from mammoscan.model.explain import grad_cam
 from mammoscan.model.terms import clinical_inputs
+from mammoscan.run.batches import BatchQueue
 
 if TYPE_CHECKING:
-    from mammoscan.core.config import RunConfig
+    from collections.abc import Callable
+
+    from mammoscan.core.domain import Analysed, DensityReading
+    from mammoscan.model.batchsize import Outputs
     from mammoscan.model.bundle import Bundle
-    from mammoscan.model.classify import BreastOutputs, RegionOutputs
+    from mammoscan.model.classify import Device
+    from mammoscan.run.config import RunConfig
     from mammoscan.run.plan import PlannedImage
 
 
-# What is collected before the network is run, so that its batches mix images and studies. Images count too: those in
-# which nothing was found have no regions, and a whole archive of them would wait in memory.
-REGIONS_AT_ONCE = 64
-IMAGES_AT_ONCE = 32
-
-
 class Scorer:
-    """Collects analysed images and classifies their regions together.
+    """Classifies analysed images, many at once; what is said of one hangs on no other.
 
-    TensorFlow is loaded with the first image, while the workers are busy with those after it.
-    threshold: on the malignancy score of a finding.
+    An image's crops are those of its regions and the tiles of its whole breast, which share most of the network: they
+    go through it in the same batches. TensorFlow is loaded with the first image, while the workers are busy with those
+    after it. threshold: on the malignancy score of a finding. device: makes what computes; the bundle's network.
     """
 
-    def __init__(self, bundle: Bundle, config: RunConfig, threshold: float) -> None:
+    def __init__(
+        self, bundle: Bundle, config: RunConfig, threshold: float, *, device: Callable[[], Device] | None = None
+    ) -> None:
         self._bundle = bundle
-        self._config = config
+        self._analysis = config.analysis
         self._digest = config.analysis.digest()
         self._threshold = threshold
-        self._waiting: list[tuple[PlannedImage, Analysed]] = []
-        self._classifier: Classifier | None = None
-        self.pending_regions = 0
-        self.seconds = 0.0
-
-    def close(self) -> None:
-        """Forget the network."""
-        self._classifier = None
-
-    def add(self, image: PlannedImage, analysed: Analysed) -> None:
-        """Queue an image for the next batch."""
-        if self._classifier is None:
-            began = time.perf_counter()
-            self._classifier = Classifier(self._bundle, batch_size=self._config.batch_size)
-            self.seconds += time.perf_counter() - began
-        self._waiting.append((image, analysed))
-        self.pending_regions += len(analysed.regions)
+        self._tiles = looks_at_breasts(bundle)
+        self._queue = BatchQueue(device or (lambda: Classifier(bundle, batch_size=config.batch_size)), self._result)
 
     @property
-    def full(self) -> bool:
-        """Whether so much is waiting that it should be classified now."""
-        return self.pending_regions >= REGIONS_AT_ONCE or len(self._waiting) >= IMAGES_AT_ONCE
+    def pending(self) -> int:
+        """Images that were added and not yet given back."""
+        return self._queue.pending
 
-    def flush(self) -> list[tuple[PlannedImage, Prediction]]:
-        """Classify what is queued."""
-        began = time.perf_counter()
-        waiting, self._waiting, self.pending_regions = self._waiting, [], 0
-        if not waiting:
-            return []
-        assert self._classifier is not None
-        breasts = self._classifier.breasts(np.stack([analysed.tiles for _, analysed in waiting]))
-        densities = [
-            _density(image, analysed, breast) for (image, analysed), breast in zip(waiting, breasts, strict=True)
-        ]
-        counts = [len(analysed.regions) for _, analysed in waiting]
-        outputs = self._classifier.predict(
-            np.concatenate([analysed.crops for _, analysed in waiting]),
-            np.concatenate(
-                [
-                    np.repeat(clinical_inputs(image.header, reading)[None], count, axis=0)
-                    for (image, _), reading, count in zip(waiting, densities, counts, strict=True)
-                ]
-            ),
-            np.concatenate([analysed.features for _, analysed in waiting]),
-            np.concatenate([np.arange(count, dtype=np.float64) for count in counts]),  # most salient first
+    @property
+    def seconds(self) -> float:
+        """In which the network was loaded or worked."""
+        return self._queue.seconds
+
+    def add(self, image: PlannedImage, analysed: Analysed) -> None:
+        """Queue an image; waits only while many crops do.
+
+        Raises
+        ------
+        BaseException
+            Here, in ``collect`` and in ``finish``: what the network's thread raised.
+        """
+        facts = clinical_inputs(image.header, _density(image, Density.UNKNOWN))
+        shown = [analysed.crops, analysed.tiles] if self._tiles else [analysed.crops]
+        clinical = np.zeros((sum(map(len, shown)), len(facts)), np.float32)
+        clinical[: len(analysed.crops)] = facts
+        self._queue.put((image, analysed), np.concatenate(shown), clinical)
+
+    def collect(self) -> list[tuple[PlannedImage, Prediction]]:
+        """Images that are finished by now, in the order in which they came; never waits."""
+        return self._queue.collect()
+
+    def finish(self) -> list[tuple[PlannedImage, Prediction]]:
+        """All that is pending, after the last batch, which may not be full. More may be added afterwards."""
+        return self._queue.finish()
+
+    def close(self) -> None:
+        """Forget the network, and what is pending."""
+        self._queue.close()
+
+    def _result(self, piece: tuple[PlannedImage, Analysed], said: Outputs) -> tuple[PlannedImage, Prediction]:
+        image, analysed = piece
+        regions = len(analysed.regions)
+        outputs = region_outputs(
+            self._bundle,
+            {name: rows[:regions] for name, rows in said.items()},
+            analysed.features,
+            np.arange(regions, dtype=np.float64),  # most salient first
         )
-        ends = np.cumsum(counts)
-        results = []
-        for (image, analysed), reading, breast, end, count in zip(
-            waiting, densities, breasts, ends, counts, strict=True
-        ):
-            part = outputs.take(slice(end - count, end))
-            results.append((image, self._prediction(image, analysed, reading, breast, part)))
-        self.seconds += time.perf_counter() - began
-        return results
-
-    def _prediction(
-        self,
-        image: PlannedImage,
-        analysed: Analysed,
-        reading: DensityReading,
-        breast: BreastOutputs,
-        outputs: RegionOutputs,
-    ) -> Prediction:
-        assert self._classifier is not None
-        chosen = findings.select(analysed.regions, outputs.malignancy.tolist(), most=self._config.analysis.max_findings)
-        heats = grad_cam(self._classifier, outputs.take(np.array(chosen, dtype=np.intp))) if chosen else ()
+        breast = breast_outputs({name: rows[regions:] for name, rows in said.items()} if self._tiles else {})
+        # The model's estimate, else that from the share of dense pixels.
+        estimate = analysed.image_features.density if breast.density is Density.UNKNOWN else breast.density
+        chosen = findings.select(analysed.regions, outputs.malignancy.tolist(), most=self._analysis.max_findings)
+        heats = grad_cam(outputs.evidence[list(chosen)]) if chosen else ()
         found = []
         for number, (index, heat) in enumerate(zip(chosen, heats, strict=True), 1):
             region = analysed.regions[index]
@@ -124,15 +111,15 @@ class Scorer:
                     above_threshold=malignancy >= self._threshold,
                     features=analysed.features[index],
                     heat=heat if not analysed.geometry.flipped else np.ascontiguousarray(heat[:, ::-1]),
-                    heat_box=crops.crop_box(analysed.geometry, region.box, self._config.analysis.crop_context),
+                    heat_box=crops.crop_box(analysed.geometry, region.box, self._analysis.crop_context),
                     lesion_kind=str(outputs.kinds[index]),
                 )
             )
-        return Prediction(
+        return image, Prediction(
             header=image.header,
             geometry=analysed.geometry,
             image_features=analysed.image_features,
-            density=reading,
+            density=_density(image, estimate),
             scores=image_scores(outputs, self._bundle.image),
             findings=tuple(found),
             candidates=len(analysed.regions),
@@ -143,9 +130,8 @@ class Scorer:
         )
 
 
-def _density(image: PlannedImage, analysed: Analysed, breast: BreastOutputs) -> DensityReading:
-    """What was read of the density, else the model's estimate, else that from the share of dense pixels."""
+def _density(image: PlannedImage, estimate: Density) -> DensityReading:
+    """What was read of the density, else the estimate; only the former is an input of the network."""
     if image.density is not None and image.density.source is not DensitySource.NONE:
         return image.density
-    estimate = analysed.image_features.density if breast.density is Density.UNKNOWN else breast.density
     return density.best_density(image.header, (), None, estimate)

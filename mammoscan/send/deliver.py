@@ -18,16 +18,16 @@ from mammoscan.core.errors import UsageError
 from mammoscan.core.kinds import KINDS
 from mammoscan.send import objects
 from mammoscan.send.destination import LONGEST_PAUSE, LONGEST_WAIT, SendConfig
-from mammoscan.send.queue import Queue, State
+from mammoscan.send.queue import Queue, State, start
 from mammoscan.send.transport import Answer, ConfigurationError, Item, Outcome, Parcel, PeerError, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from mammoscan.core.console import Console, Ticker
-    from mammoscan.run.ledger import Ledger
     from mammoscan.send.destination import Destination
+    from mammoscan.send.objects import Results
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Delivery:
 
 
 def deliver(
-    ledger: Ledger,
+    results: Results,
     out: Path,
     config: SendConfig,
     console: Console,
@@ -59,105 +59,75 @@ def deliver(
     What a peer does, and a result that is missing or changed, costs that peer or that object: a line and its place
     in ``unsent``, never an exception.
     """
-    shelf = _Shelf(ledger, out, console)
     parts = []
+    start(results.connection)
     with _unprinted():
         for destination in config.destinations:
-            queue = Queue(ledger.connection, destination.text)
-            parts.append(_to_one(queue, shelf, destination, config, console, sleep))
+            queue = Queue(results.connection, destination.text, out)
+            turn = _Turn(queue, _Shelf(out, queue, console), destination, config)
+            parts.append(_to_one(turn, results, console, sleep))
     return Delivery(*(sum(counts) for counts in zip(*parts, strict=True)))
 
 
+@dataclass(frozen=True, slots=True)
 class _Shelf:
-    """The DICOM results that stand in the state file; of those that cannot be used the user is told once."""
+    """The objects of the folder; of those that cannot be used the user is told once."""
 
-    def __init__(self, ledger: Ledger, out: Path, console: Console) -> None:
-        self._out = out
-        self._console = console
-        self._lost: set[str] = set()
-        self.results = [
-            (relative, sha256)
-            for _, record in ledger.studies()
-            for relative, sha256 in sorted(record.outputs.items())
-            if relative.endswith(".dcm")
-        ]
+    out: Path
+    queue: Queue
+    console: Console
 
-    def items(self, queue: Queue) -> list[Item]:
-        """The results with their UIDs; only those that no queue has seen are read."""
-        known, states = queue.known(), queue.states()
-        items = []
-        for relative, sha256 in self.results:
-            if sha256 in known:
-                items.append(Item(self._out / relative, relative, sha256, *known[sha256]))
-            elif states.get(sha256) is not State.SENT and relative not in self._lost:
-                # What an older version sent has no UIDs in its row. It is sent; nothing more is asked about it.
-                item = self._unless_lost(
-                    relative, functools.partial(objects.item, self._out / relative, relative, sha256)
-                )
-                items += [item] if item is not None else []
-        return items
+    def item(self, relative: str, sha256: str) -> Item | None:
+        """An object's UIDs, from the object; None where it cannot be used."""
+        return self._unless_lost(relative, functools.partial(objects.item, self.out / relative, relative, sha256))
 
     def parcel(self, item: Item) -> Parcel | None:
         """An object with its bytes; None where they cannot be used."""
-        if item.relative in self._lost:
-            return None
         content = self._unless_lost(item.relative, functools.partial(objects.read, item.path, item.sha256))
         return None if content is None else Parcel(item, content)
-
-    def counts(self, queue: Queue) -> Counter[State]:
-        """How many of the results stand where with a destination."""
-        states = queue.states()
-        return Counter(states[sha256] for _, sha256 in self.results if sha256 in states)
-
-    def is_lost(self, item: Item) -> bool:
-        return item.relative in self._lost
 
     def _unless_lost(self, relative: str, get: Callable[[], _T]) -> _T | None:
         try:
             return get()
         except objects.ObjectError as error:
-            self._lost.add(relative)
+            self.queue.lose(relative)
             log.warning("%s: %s", relative, error.message)
-            self._console.error(str(error))
+            self.console.error(str(error))
             return None
 
 
 def _to_one(
-    queue: Queue,
-    shelf: _Shelf,
-    destination: Destination,
-    config: SendConfig,
-    console: Console,
-    sleep: Callable[[float], None],
+    turn: _Turn, results: Results, console: Console, sleep: Callable[[float], None]
 ) -> tuple[int, int, int, int]:
     """One destination's part of ``Delivery``."""
-    items = shelf.items(queue)
-    queue.fill(items)
-    turn = _Turn(queue, shelf, destination, config, items)
-    already = shelf.counts(queue)[State.SENT]
-    with console.stage(f"sending to {destination.text}", len(turn.todo())) as ticker:
+    queue, to = turn.queue, turn.destination.text
+    filled = queue.fill(results.dicom_objects(), turn.shelf.item)
+    turn.begin()
+    already = filled.held - queue.unsent().total()
+    with console.stage(f"sending to {to}", queue.left()) as ticker:
         problem = turn.try_all(ticker, sleep)
-    if queue.requeue_refused(items):
+    if queue.requeue_refused(filled.held):
         problem = problem or f"{turn.words()} (check what the peer takes from us, and both titles or the address)"
         turn.news.clear()
     told = sum(turn.news.values())
-    of_all = f"of {len(shelf.results)} objects"
+    of_all = f"of {filled.results} objects"
     if told:
         console.error(
-            f"{destination.text}: {told} {of_all} are refused and will not be sent again: {turn.words()} "
+            f"{to}: {told} {of_all} are refused and will not be sent again: {turn.words()} "
             "(leave the kind out with --write, or change the peer and add --retry-refused)"
         )
-    counts = shelf.counts(queue)
-    left = len(shelf.results) - counts[State.SENT] - counts[State.REFUSED]
+    unsent = queue.unsent()
+    sent = filled.held - unsent.total()
+    left = filled.results - sent - unsent[State.REFUSED]
     if left:
         console.error(
-            f"{destination.text}: {left} {of_all} are not sent"
+            f"{to}: {left} {of_all} are not sent"
             f"{': ' + problem if problem else ''}; they stay queued: run the same command again"
         )
-    before = counts[State.REFUSED] - told
+    before = unsent[State.REFUSED] - told
     if before:
-        console.note(f"{destination.text}: {before} {of_all} were refused before (see --retry-refused)")
-    return counts[State.SENT] - already, already, left + told, before
+        console.note(f"{to}: {before} {of_all} were refused before (see --retry-refused)")
+    return sent - already, already, left + told, before
 
 
 @dataclass
@@ -168,20 +138,14 @@ class _Turn:
     shelf: _Shelf
     destination: Destination
     config: SendConfig
-    items: Sequence[Item]
     news: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _refused_classes: set[tuple[str, str]] = field(default_factory=set)
 
-    def __post_init__(self) -> None:
-        self._refused_classes = set() if self.config.retry_refused else self.queue.refused_classes()
+    def begin(self) -> None:
+        """Queue again what was refused long enough ago, or all of it where the user wants that."""
+        if not self.config.retry_refused:
+            self._refused_classes = self.queue.refused_classes()
         self.queue.begin(retry_refused=self.config.retry_refused)
-
-    def todo(self) -> list[Item]:
-        """What waits, with what is in doubt at the end: an object that no peer survives must not keep the others."""
-        states = self.queue.states()
-        waiting = [
-            i for i in self.items if states[i.sha256] in {State.QUEUED, State.SENDING} and not self.shelf.is_lost(i)
-        ]
-        return sorted(waiting, key=lambda i: states[i.sha256] is State.SENDING)
 
     def words(self) -> str:
         """The news in words."""
@@ -191,15 +155,14 @@ class _Turn:
         """Try until everything is sent or refused or the attempts are used up; say what went wrong last."""
         problem, wait = "", self.config.backoff
         for attempt in range(self.config.attempts):
-            todo = self.todo()
-            if not todo and (attempt or not self.config.commit_port or not self.queue.uncommitted(self.items)):
+            if not self.queue.left() and (attempt or not self.config.commit_port or not any(self.queue.uncommitted())):
                 break
             if attempt:
                 sleep(wait)
                 wait = min(2 * wait, LONGEST_WAIT)
             try:
-                with _transport(self.destination, self.config, self.items, attempt) as peer:
-                    problem = self._once(peer, todo, ticker) or problem
+                with _transport(self.destination, self.config, self.queue, attempt) as peer:
+                    problem = self._once(peer, ticker) or problem
                     self._commit(peer)
             except (ConfigurationError, UsageError) as error:
                 return self._noted(error)
@@ -221,29 +184,26 @@ class _Turn:
         log.warning("%s: %s", self.destination.text, error.message)
         return f"{error.message} ({error.remedy})" if error.remedy else error.message
 
-    def _once(self, peer: Transport, todo: Sequence[Item], ticker: Ticker) -> str:
+    def _once(self, peer: Transport, ticker: Ticker) -> str:
         """One try; the last answer that was a failure for the time being, '' where there was none."""
-        states = self.queue.states()
-        fresh = []
-        for item in todo:
-            doubtful = states[item.sha256] is State.SENDING and not self.queue.was_sent_before(item)
-            if doubtful and peer.has(item):
+        for item in self.queue.waiting(State.SENDING):
+            if not self.queue.was_sent_before(item) and peer.has(item):
                 self._is_sent(item, "the peer had it when asked", ticker)
-            else:
-                fresh.append(item)
         problem = ""
-        for answer in peer.send(self._parcels(fresh)):
-            if answer.outcome is Outcome.STORED:
-                self._is_sent(answer.item, answer.detail, ticker)
-            elif answer.outcome is Outcome.REFUSED:
-                self._is_refused(answer)
-                ticker.advance(failed=1)
-            else:
-                self.queue.mark([answer.item], State.QUEUED, answer.detail)
-                problem = f"failed: {answer.detail}"
+        # What is still in doubt comes at the end: an object that no peer survives must not keep the others.
+        for state in (State.QUEUED, State.SENDING):
+            for answer in peer.send(self._parcels(self.queue.waiting(state))):
+                if answer.outcome is Outcome.STORED:
+                    self._is_sent(answer.item, answer.detail, ticker)
+                elif answer.outcome is Outcome.REFUSED:
+                    self._is_refused(answer)
+                    ticker.advance(failed=1)
+                else:
+                    self.queue.mark([answer.item], State.QUEUED, answer.detail)
+                    problem = f"failed: {answer.detail}"
         return problem
 
-    def _parcels(self, items: Sequence[Item]) -> Iterator[Parcel]:
+    def _parcels(self, items: Iterable[Item]) -> Iterator[Parcel]:
         """Objects, each noted as being sent at the moment it is taken, not before."""
         for item in items:
             parcel = self.shelf.parcel(item)
@@ -265,16 +225,18 @@ class _Turn:
             self.news[_NAMES.get(item.sop_class_uid, item.sop_class_uid), answer.detail] += 1
 
     def _commit(self, peer: Transport) -> None:
-        asked = self.queue.uncommitted(self.items)
-        if not asked:
-            return
-        answers = peer.commit(asked)
-        self.queue.committed(i for i in asked if answers.get(i.sop_instance_uid) is True)
-        lost = [i for i in asked if answers.get(i.sop_instance_uid) is False]
-        if lost:
+        count = 0
+        for asked in self.queue.uncommitted():
+            answers = peer.commit(asked)
+            if not answers:  # nor will it speak of the others
+                break
+            self.queue.committed(i for i in asked if answers.get(i.sop_instance_uid) is True)
+            lost = [i for i in asked if answers.get(i.sop_instance_uid) is False]
             # The peer took them and does not vouch for them: they are not safe there.
             self.queue.mark(lost, State.QUEUED, "the peer did not commit to keep it")
-            raise PeerError(f"no storage commitment for {len(lost)} objects")
+            count += len(lost)
+        if count:
+            raise PeerError(f"no storage commitment for {count} objects")
 
 
 @contextlib.contextmanager
@@ -294,11 +256,11 @@ def _unprinted() -> Iterator[None]:
         threading.excepthook = before
 
 
-def _transport(destination: Destination, config: SendConfig, items: Sequence[Item], attempt: int) -> Transport:
+def _transport(destination: Destination, config: SendConfig, queue: Queue, attempt: int) -> Transport:
     if destination.url:
         from mammoscan.send.stow import Stow
 
         return Stow(destination, config, attempt)
     from mammoscan.send.dimse import Dimse
 
-    return Dimse(destination, config, items)
+    return Dimse(destination, config, queue.classes())

@@ -20,12 +20,12 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
-from mammoscan.report.sr_common import IMPLEMENTATION
+from mammoscan.core import implementation
 from mammoscan.send import credentials
 from mammoscan.send.transport import Answer, ConfigurationError, Item, Outcome, Parcel, PeerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from pynetdicom.association import Association
 
@@ -58,12 +58,12 @@ class _Address:
 
 
 class Dimse:
-    """A C-STORE peer. items: all that this folder may ever send there, for their SOP classes."""
+    """A C-STORE peer. classes: the SOP classes of all that this folder may ever send there."""
 
-    def __init__(self, destination: Destination, config: SendConfig, items: Sequence[Item]) -> None:
+    def __init__(self, destination: Destination, config: SendConfig, classes: Collection[str]) -> None:
         self._to = destination
         self._config = config
-        self._classes = sorted({i.sop_class_uid for i in items})
+        self._classes = sorted(classes)
         self._association: Association | None = None
         self._connected = False
         self._server: Any = None
@@ -74,7 +74,8 @@ class Dimse:
         tls = credentials.tls_context(self._config) if self._config.tls else None
         addresses = _addresses(self._to)
         ae = AE(ae_title=self._config.calling)
-        ae.implementation_class_uid, ae.implementation_version_name = IMPLEMENTATION, "MAMMOSCAN"
+        ae.implementation_class_uid = implementation.CLASS_UID
+        ae.implementation_version_name = implementation.VERSION_NAME
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = self._config.timeout
         ae.connection_timeout = self._config.timeout
         handlers = [(evt.EVT_N_EVENT_REPORT, self._report), (evt.EVT_CONN_OPEN, self._bound)]

@@ -1,18 +1,45 @@
-"""The objects of a results folder: each read when it is wanted, checked against what was written."""
+"""The objects of a results folder: what is said of them, and each read when it is wanted and checked."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mammoscan.core.errors import MammoscanError
 from mammoscan.send.transport import Item
 
 if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
     from pathlib import Path
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+
+
+class ResultObject(NamedTuple):
+    """A DICOM object among the results: a row of the state file, and as light, since there may be a million.
+
+    path: below the results folder. The UIDs are '' where the state file does not know them.
+    """
+
+    path: str
+    sha256: str
+    sop_class_uid: str = ""
+    sop_instance_uid: str = ""
+    series_instance_uid: str = ""
+    study_instance_uid: str = ""
+
+
+class Results(Protocol):
+    """The state file of a results folder, as far as sending needs it."""
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The database, in which the queue has a table of its own."""
+
+    def dicom_objects(self) -> Iterator[ResultObject]:
+        """The DICOM objects among the results in the order of their paths (by code points), each once."""
 
 
 class ObjectError(MammoscanError):

@@ -11,12 +11,11 @@ from mammoscan.model import outputs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mammoscan.training.evaluate import Figure
-    from mammoscan.training.release import Report
+    from mammoscan.training.evaluate import Evaluation, Figure
     from mammoscan.training.train import Outcome
 
 
-def text(facts: dict[str, Any], outcome: Outcome, found: Report) -> str:
+def text(facts: dict[str, Any], outcome: Outcome, found: Evaluation) -> str:
     """The card as Markdown; every number is of this training."""
     e = outcome.examples
     training = facts["training"]

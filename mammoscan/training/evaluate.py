@@ -63,6 +63,25 @@ class Figure:
         return self.value >= self.bar if self.higher_is_better else self.value <= self.bar
 
 
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All figures of a training, as they go into metrics, description and card. points: for ``model.json``."""
+
+    figures: list[Figure]
+    ablation: list[Figure]
+    subgroups: list[Figure]
+    small_cnn: list[Figure]
+    points: dict[str, dict[str, Any]]
+
+
+def evaluate(outcome: Outcome, small_cnn: list[Figure], *, replicates: int) -> Evaluation:
+    """Every figure of a cross-validation. small_cnn: those of the small network, made apart from it."""
+    return Evaluation(
+        figures(outcome, replicates=replicates), ablation(outcome, replicates=replicates),
+        subgroups(outcome, replicates=replicates), small_cnn, operating_points(outcome),
+    )  # fmt: skip
+
+
 def bootstrapped(
     name: str,
     groups: NDArray[np.str_],

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from mammoscan.image.segment.ranking import Trees
     from mammoscan.image.trace import Tracer
-    from mammoscan.training.evaluate import Figure
+    from mammoscan.training.evaluate import Evaluation, Figure
     from mammoscan.training.train import Outcome, TrainConfig
 
 AGREES = 1e-2  # largest difference of a score that half precision may make
@@ -60,27 +60,8 @@ class Origin:
     command: str
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """All figures of a training, as they go into metrics, description and card."""
-
-    figures: list[Figure]
-    ablation: list[Figure]
-    subgroups: list[Figure]
-    small_cnn: list[Figure]
-    points: dict[str, dict[str, Any]]
-
-
-def report(outcome: Outcome, small_cnn: list[Figure], *, replicates: int) -> Report:
-    """Evaluate."""
-    return Report(
-        evaluate.figures(outcome, replicates=replicates), evaluate.ablation(outcome, replicates=replicates),
-        evaluate.subgroups(outcome, replicates=replicates), small_cnn, evaluate.operating_points(outcome),
-    )  # fmt: skip
-
-
 def write(
-    out: Path, outcome: Outcome, found: Report, start: dict[str, NDArray[Any]],
+    out: Path, outcome: Outcome, found: Evaluation, start: dict[str, NDArray[Any]],
     segmenting: tuple[Trees, Tracer], config: TrainConfig, origin: Origin,
 ) -> None:  # fmt: skip
     """Write the bundle and everything beside it into ``out``. segmenting: ranking and outlines, fitted on all patients.
@@ -130,7 +111,7 @@ def licence(sources: list[str]) -> str:
     return f"{head}: trained on " + ", ".join(f"{s} ({t})" for s, t in sorted(terms.items())) + "."
 
 
-def description(out: Path, outcome: Outcome, found: Report, config: TrainConfig, origin: Origin) -> dict[str, Any]:
+def description(out: Path, outcome: Outcome, found: Evaluation, config: TrainConfig, origin: Origin) -> dict[str, Any]:
     """The contents of ``model.json``."""
     content = (out / "weights.npz").read_bytes()
     analysis, e, final = AnalysisConfig(), outcome.examples, outcome.final
@@ -179,7 +160,7 @@ def _row(figure: Figure) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in facts.items()}
 
 
-def _metrics(out: Path, found: Report) -> None:
+def _metrics(out: Path, found: Evaluation) -> None:
     groups = {"cross-validation": found.figures, "ablation": found.ablation, "subgroup": found.subgroups,
               "small CNN": found.small_cnn}  # fmt: skip
     facts = {name: [_row(f) for f in figures] for name, figures in groups.items()}

@@ -818,3 +818,11 @@ def test_an_image_that_is_also_an_archive_is_an_image(tmp_path):
     whole = file_bytes(_dataset())
     (tmp_path / "both").write_bytes(b"PK\x03\x04" + whole[4:])
     assert isinstance(_read(tmp_path / "both"), Header)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("written", "read"), [("99991231", ""), ("00010101", ""), ("19590417", "19590417")])
+def test_dates_that_stand_for_nothing_are_unknown_and_flagged(tmp_path, written, read):
+    found = _read(_with_bytes(tmp_path, "PatientBirthDate", written.encode()))
+    assert found.patient.birth_date == read
+    assert (Flag.DATE_INVALID in found.flags) == (not read)

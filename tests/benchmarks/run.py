@@ -104,10 +104,11 @@ def _memory(process: psutil.Process) -> int:
 def stages_alone(archive: Path, images: int) -> dict[str, float]:
     """Seconds an image of every stage, run alone in this process, over a sample of the archive."""
     from mammoscan.archive import discover
-    from mammoscan.core.config import AnalysisConfig, RunConfig
+    from mammoscan.core.config import AnalysisConfig
     from mammoscan.core.domain import Analysed, Header
     from mammoscan.image.analyse import analyse
     from mammoscan.model import bundle as bundles
+    from mammoscan.run.config import RunConfig
     from mammoscan.run.plan import PlannedImage
     from mammoscan.run.score import Scorer
 
@@ -128,11 +129,11 @@ def stages_alone(archive: Path, images: int) -> dict[str, float]:
             seconds[name] = seconds.get(name, 0.0) + value / len(headers)
     scorer = Scorer(bundles.load(None), config, 0.5)
     scorer.add(PlannedImage(analysed[0][0], analysed[0][0], "", None), analysed[0][1])
-    scorer.flush()  # loads TensorFlow and traces the network, which a long run pays once
+    scorer.finish()  # loads TensorFlow and traces the network, which a long run pays once
     before = scorer.seconds
     for header, result in analysed:
         scorer.add(PlannedImage(header, header, "", None), result)
-    scorer.flush()
+    scorer.finish()
     seconds["classify (all cores)"] = (scorer.seconds - before) / len(headers)
     return seconds
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mammoscan.core.config import AnalysisConfig
-from mammoscan.core.domain import Density, DensityReading, DensitySource, Laterality
-from mammoscan.core.errors import LabelError, ModelError
+from mammoscan.core.domain import Density, DensityReading, DensitySource, Laterality, OperatingPoint, PointCost
+from mammoscan.core.errors import LabelError, ModelError, UsageError
 from mammoscan.model import bundle
-from mammoscan.model.classify import Classifier, RegionOutputs, image_scores
+from mammoscan.model.classify import Classifier, image_scores
 from mammoscan.model.explain import grad_cam
 from mammoscan.model.terms import CLASSES, CLINICAL, clinical_inputs, softmax
 from mammoscan.report import pdf_words
@@ -39,16 +39,26 @@ def copied(tmp_path):
 def test_the_bundled_model_is_described_without_tensorflow():
     code = (
         "import sys\nfrom mammoscan.model import bundle\nb = bundle.load(None)\n"
-        "assert {'sensitivity-0.90', 'specificity-0.90'} <= set(b.thresholds)\n"
+        "assert {'sensitivity-0.90', 'specificity-0.90'} <= set(b.points)\n"
         "assert b.identity.licence and b.identity.limits\nassert 'tensorflow' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_default_operating_point_is_the_one_that_passes_nine_of_ten_healthy_and_the_other_can_be_chosen():
-    points = bundle.load(None).thresholds
-    assert AnalysisConfig().operating_point == "specificity-0.90"
-    assert points["specificity-0.90"] > points["sensitivity-0.90"]
+    model = bundle.load(None)
+    assert AnalysisConfig().point == "specificity-0.90"
+    assert model.point("specificity-0.90").image > model.point("sensitivity-0.90").image
+
+
+def test_a_threshold_of_the_users_own_is_a_point_on_all_scores_of_unknown_cost():
+    point = bundle.load(None).point(AnalysisConfig(threshold=0.25).point)
+    assert point == OperatingPoint("threshold 0.25", 0.25, 0.25, 0.25, PointCost())
+
+
+def test_a_point_that_the_model_does_not_have_is_refused_with_those_it_has():
+    with pytest.raises(UsageError, match=r"no operating point 'perfect'.*sensitivity-0\.90, specificity-0\.90"):
+        bundle.load(None).point("perfect")
 
 
 def test_what_an_operating_point_costs_is_said_from_the_description(copied):
@@ -60,7 +70,7 @@ def test_what_an_operating_point_costs_is_said_from_the_description(copied):
             "breast": {"sensitivity": 0.5},
         }
     (copied / "model.json").write_text(json.dumps(facts))
-    assert pdf_words.cost(bundle.load(copied).costs["specificity-0.90"]) == (
+    assert pdf_words.cost(bundle.load(copied).point("specificity-0.90").cost) == (
         "flags 10 of 100 healthy films, finds 44 of 100 films with cancer; "
         "flags an unknown number of 100 healthy breasts, finds 50 of 100 breasts with cancer (counted on a film set)"
     )
@@ -71,12 +81,12 @@ def test_a_model_that_does_not_say_what_its_operating_points_cost_has_them_unkno
     for point in facts["operating_points"].values():
         point.pop("cost", None)
     (copied / "model.json").write_text(json.dumps(facts))
-    said = pdf_words.cost(bundle.load(copied).costs["specificity-0.90"])
+    said = pdf_words.cost(bundle.load(copied).point("specificity-0.90").cost)
     assert said.count("an unknown number of 100") == 4
 
 
 def test_the_bundled_model_says_what_both_its_operating_points_cost():
-    for cost in bundle.load(None).costs.values():
+    for cost in (point.cost for point in bundle.load(None).points.values()):
         for level in (cost.image, cost.breast):
             assert level.sensitivity is not None
             assert level.specificity is not None
@@ -120,7 +130,7 @@ def test_scores_do_not_depend_on_batch_size_or_order(classifier):
     assert np.abs(first.malignancy[order] - second.malignancy).max() <= 1e-3
     assert np.allclose(first.probabilities.sum(axis=1), 1.0)
     assert ((first.malignancy >= 0) & (first.malignancy <= 1)).all()
-    heat = grad_cam(classifier, first)
+    heat = grad_cam(first.evidence)
     assert heat.shape[0] == 7
     assert heat.min() >= 0
     assert heat.max() <= 1
@@ -145,14 +155,24 @@ def test_no_crops_give_no_scores_and_an_image_without_regions_scores_nothing(cla
     assert (scores.normal, scores.malignancy) == (1.0, 0.0)
 
 
-def test_grad_cam_is_the_gradient_weighted_sum_of_the_maps():
-    class Head:
-        evidence_kernel = np.array([1.0, -1.0], np.float32)
+def test_grad_cam_is_the_evidence_for_malignant_relative_to_its_highest():
+    evidence = np.array([[[2.0, 0.0], [-3.0, 1.0]], [[-1.0, -2.0], [0.0, -1.0]]], np.float32)
+    heat = grad_cam(evidence)
+    assert np.array_equal(heat, [[[1.0, 0.0], [0.0, 0.5]], [[0.0, 0.0], [0.0, 0.0]]])
+    assert heat.dtype == np.float32
 
-    maps = np.zeros((1, 2, 2, 2), np.float32)
-    maps[0, 0, 0, 0], maps[0, 1, 1, 0], maps[0, 1, 1, 1] = 2.0, 2.0, 1.0
-    heat = grad_cam(Head(), RegionOutputs(np.zeros((1, 3)), maps, np.array([""])))
-    assert np.allclose(heat[0], [[1.0, 0.0], [0.0, 0.5]])
+
+def test_the_evidence_is_the_maps_of_the_last_stage_summed_by_their_weight_in_the_malignant_logit(classifier):
+    from mammoscan.model import network
+
+    side, arrays = classifier.bundle.side, classifier.bundle.arrays()
+    crops = np.random.default_rng(2).integers(0, 255, (2, side, side), dtype=np.uint8)
+    stages = network.frozen(side, {name: value for name, value in arrays.items() if "_logits/" not in name})
+    stage, _ = stages(crops[..., None].astype(np.float32))
+    found = classifier.predict(crops, np.zeros((2, len(CLINICAL)), np.float32)).evidence
+    expected = np.asarray(stage) @ network.evidence_kernel(arrays, conv5=False)[:, 2]
+    assert found.shape == (2, side // 16, side // 16)
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 @given(st.lists(st.lists(st.floats(-50, 50), min_size=3, max_size=3), min_size=1, max_size=5))

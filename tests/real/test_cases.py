@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mammoscan.core.config import AnalysisConfig, RunConfig
+from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.console import Console
 from mammoscan.run import pipeline
+from mammoscan.run.config import RunConfig
 
 CASES = Path(__file__).parents[2].parent / "shared" / "cases"
 SCORE, AREA, DENSITY = 0.03, 0.05, 4.0  # as said there: score 0 to 1, share of the area, points of percent density

@@ -37,7 +37,7 @@ def test_the_lesions_circle_holds_far_more_of_the_heat_than_of_the_area():
         rows, columns = np.mgrid[0:side, 0:side] + 0.5
         circles.append(np.hypot(columns - x, rows - y) <= radius)
     outputs = classifier.predict(np.stack(patches), np.zeros((len(patches), len(CLINICAL)), np.float32))
-    heats = [cv2.resize(h, (side, side), interpolation=cv2.INTER_LINEAR) for h in grad_cam(classifier, outputs)]
+    heats = [cv2.resize(h, (side, side), interpolation=cv2.INTER_LINEAR) for h in grad_cam(outputs.evidence)]
     gains = [h[c].sum() / h.sum() / c.mean() for h, c in zip(heats, circles, strict=True) if h.sum() > 0]
     print(
         f"{len(gains)} of {len(heats)} films have heat; share of heat over share of area: median {np.median(gains):.2f}"

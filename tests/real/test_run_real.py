@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from mammoscan.core.config import AnalysisConfig, RunConfig
+from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.console import Console
 from mammoscan.run import pipeline
+from mammoscan.run.config import RunConfig
 from tests.real import films
 
 pytestmark = [pytest.mark.slow, films.SKIP, pytest.mark.timeout(7200)]

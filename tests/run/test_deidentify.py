@@ -22,12 +22,13 @@ import pytest
 from pydicom.sequence import Sequence
 
 from mammoscan.core import kinds
-from mammoscan.core.config import AnalysisConfig, RunConfig
+from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.console import Console
 from mammoscan.core.domain import Age, AgeSource, Density, Laterality, Prediction, View
 from mammoscan.core.errors import ExitCode, Reason, Stage, UsageError
 from mammoscan.image import analyse
 from mammoscan.run import codec, deidentify, keyfile, pipeline
+from mammoscan.run.config import RunConfig
 from mammoscan.run.deidentify import Deidentifier
 from mammoscan.run.plan import StudyPlan
 from mammoscan.synthetic import phantom

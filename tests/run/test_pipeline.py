@@ -17,10 +17,11 @@ import pydicom
 import pytest
 
 from mammoscan.core import verdict
-from mammoscan.core.config import AnalysisConfig, RunConfig
+from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.console import Console
 from mammoscan.core.errors import ExitCode, LockedError, UsageError
 from mammoscan.run import inspection, pipeline
+from mammoscan.run.config import RunConfig
 from tests.storms import bars
 
 

@@ -1,19 +1,22 @@
 """Images wait for the network in bounded numbers, and what it says of one hangs on no other."""
 
+import contextlib
 import dataclasses
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from mammoscan.core.config import AnalysisConfig, RunConfig
+from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Analysed, Prediction
 from mammoscan.image.features import REGION_FEATURES
 from mammoscan.model import bundle, classify
-from mammoscan.model.classify import BreastOutputs, RegionOutputs
-from mammoscan.model.terms import CLASSES
 from mammoscan.run import codec, score
+from mammoscan.run.config import RunConfig
 from mammoscan.run.plan import PlannedImage
+from tests.devices import TimedDevice
 from tests.report import results
 
 
@@ -44,76 +47,121 @@ def _planned(analysed):
     return PlannedImage(analysed.header, analysed.header, "key", None)
 
 
-def _scorer(model, tmp_path, **options):
+def _scorer(model, tmp_path, device=None, **options):
     config = RunConfig(archive=tmp_path, out=tmp_path / "out", analysis=AnalysisConfig(max_findings=3), **options)
-    return score.Scorer(model, config, 0.3)
+    return score.Scorer(model, config, 0.3, device=device and (lambda: device))
 
 
-class _Network:
-    """Stands in for the network: no regions give nothing, and it keeps how many images came at once."""
-
-    def __init__(self, *_, **__):
-        self.evidence_kernel = np.ones(1, np.float32)
-        self.seen = []
-
-    def breasts(self, tiles):
-        self.seen.append(len(tiles))
-        return (BreastOutputs(),) * len(tiles)
-
-    def predict(self, crops, clinical, features, rank):
-        assert len(crops) == len(clinical) == len(features) == len(rank)
-        n = len(crops)
-        return RegionOutputs(
-            np.full((n, len(CLASSES)), 1 / 3), np.ones((n, 2, 2, 1), np.float32), np.full(n, "", dtype=str)
-        )
+def _said(scorer, images, *groups):
+    """What is said of images, by SOPInstanceUID; each group is computed together."""
+    out = {}
+    for group in groups:
+        made = []
+        for number in group:
+            scorer.add(_planned(images[number]), images[number])
+            made += scorer.collect()
+        made += scorer.finish()
+        assert scorer.pending == 0
+        out |= {image.header.sop_instance_uid: codec.encode(prediction) for image, prediction in made}
+    return out
 
 
-def test_images_without_any_region_do_not_pile_up(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(score, "Classifier", _Network)
-    scorer = _scorer(model, tmp_path)
-    made = []
-    for number in range(100):
-        analysed = _analysed(number, 0, 8)
+def test_images_without_any_region_do_not_pile_up_but_share_the_batches(model, tmp_path):
+    device = TimedDevice(16)
+    with contextlib.closing(_scorer(model, tmp_path, device)) as scorer:
+        images = [_analysed(number, 0 if number % 3 else 5, 8) for number in range(60)]
+        made = []
+        for analysed in images[:-1]:
+            scorer.add(_planned(analysed), analysed)
+        while len(made) < 55:  # without the last, partly filled batch, or it waits here for ever
+            made += scorer.collect()
+        scorer.add(_planned(images[-1]), images[-1])
+        made += scorer.finish()
+    assert [image.header.sop_instance_uid for image, _ in made] == [f"1.2.3.4.5.1.{n}" for n in range(60)]
+    assert [p.candidates for _, p in made] == [len(analysed.regions) for analysed in images]
+    assert all((p.scores.normal, p.scores.malignancy) == (1.0, 0.0) for _, p in made if not p.candidates)
+    crops = sum(len(analysed.regions) + 2 for analysed in images)
+    assert [given for given, _ in device.batches] == [16] * (crops // 16) + [crops % 16]
+
+
+def test_a_model_without_a_word_on_whole_breasts_is_shown_none(model, tmp_path):
+    heads = {name: size for name, size in model.heads.items() if name not in classify.BREAST_HEADS}
+    device = TimedDevice(4)
+    with contextlib.closing(_scorer(dataclasses.replace(model, heads=heads), tmp_path, device)) as scorer:
+        for number, regions in enumerate((0, 3, 0)):
+            analysed = _analysed(number, regions, 8)
+            scorer.add(_planned(analysed), analysed)
+        assert [p.candidates for _, p in scorer.collect()] == [0, 0]
+        ((_, prediction),) = scorer.finish()
+    assert prediction.tissue == ""
+    assert prediction.density.density is prediction.image_features.density
+    assert device.batches == [(3, 4)]
+
+
+def test_tiles_speak_for_the_breast_and_regions_for_themselves(model, tmp_path):
+    """They stand in one batch, and must not be taken for each other."""
+    analysed = _analysed(1, 4, 8)
+    with contextlib.closing(_scorer(model, tmp_path, TimedDevice(64))) as scorer:
         scorer.add(_planned(analysed), analysed)
-        if scorer.full:
-            made += scorer.flush()
-    made += scorer.flush()
-    assert [image.header.sop_instance_uid for image, _ in made] == [f"1.2.3.4.5.1.{n}" for n in range(100)]
-    assert max(scorer._classifier.seen) == score.IMAGES_AT_ONCE
-    assert all((p.scores.normal, p.scores.malignancy, p.candidates) == (1.0, 0.0, 0) for _, p in made)
-    assert scorer.flush() == []
+        ((_, one),) = scorer.finish()
+        for other, changes in ((dataclasses.replace(analysed, tiles=255 - analysed.tiles), "tissue"),
+                               (dataclasses.replace(analysed, crops=255 - analysed.crops), "scores")):  # fmt: skip
+            scorer.add(_planned(other), other)
+            ((_, two),) = scorer.finish()
+            assert (two.tissue != one.tissue) == (changes == "tissue")
+            assert (two.scores != one.scores) == (changes == "scores")
 
 
-def test_many_regions_are_classified_before_many_images_wait(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(score, "Classifier", _Network)
-    scorer = _scorer(model, tmp_path)
-    for number in range(3):
-        assert not scorer.full
-        analysed = _analysed(number, score.REGIONS_AT_ONCE // 3 + 1, 8)
-        scorer.add(_planned(analysed), analysed)
-    assert scorer.full
-    assert len(scorer.flush()) == 3
-    assert not scorer.full
+def test_what_the_network_raises_reaches_who_adds_and_no_image_is_lost_silently(model, tmp_path):
+    with contextlib.closing(_scorer(model, tmp_path, TimedDevice(4, fails_at=1))) as scorer:
+        for number in range(2):
+            analysed = _analysed(number, 2, 8)
+            scorer.add(_planned(analysed), analysed)
+        with pytest.raises(MemoryError, match="on the device"):
+            scorer.finish()
+        ((image, _),) = scorer.collect()
+        assert image.header.sop_instance_uid == "1.2.3.4.5.1.0"
+        assert scorer.pending == 1
+        with pytest.raises(MemoryError, match="on the device"):
+            scorer.collect()
+
+
+def test_tensorflow_is_not_loaded_before_there_is_something_to_classify():
+    code = (
+        "import pathlib, sys\nfrom mammoscan.run.config import RunConfig\nfrom mammoscan.model import bundle\n"
+        "from mammoscan.run.score import Scorer\n"
+        "scorer = Scorer(bundle.load(None), RunConfig(archive=pathlib.Path(), out=pathlib.Path()), 0.3)\n"
+        "assert scorer.finish() == scorer.collect() == []\nscorer.close()\nassert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_what_is_said_of_an_image_is_the_same_to_the_last_bit_whatever_was_classified_with_it(model, tmp_path):
     """A run that was killed classifies what is left in other company than one that was not."""
-    scorer = _scorer(model, tmp_path)
     images = [_analysed(number, regions, model.side) for number, regions in enumerate((3, 0, 1, 18, 5))]
-
-    def said(*groups):
-        out = {}
-        for group in groups:
-            for number in group:
-                scorer.add(_planned(images[number]), images[number])
-            out |= {image.header.sop_instance_uid: codec.encode(made) for image, made in scorer.flush()}
-        return out
-
-    together = said((0, 1, 2, 3, 4))
-    assert len(together) == 5
-    assert said((4,), (3,), (2,), (1,), (0,)) == together
-    assert said((4, 2, 0), (3, 1)) == together
+    with contextlib.closing(_scorer(model, tmp_path)) as scorer:
+        together = _said(scorer, images, (0, 1, 2, 3, 4))
+        assert len(together) == 5
+        assert _said(scorer, images, (4,), (3,), (2,), (1,), (0,)) == together
+        assert _said(scorer, images, (4, 2, 0), (3, 1)) == together
     assert all(isinstance(codec.decode(Prediction, content), Prediction) for content in together.values())
+
+
+def test_what_is_said_is_the_same_to_the_last_bit_with_every_size_of_batch_that_measuring_may_choose(model, tmp_path):
+    images = [_analysed(number, regions, model.side) for number, regions in enumerate((3, 0, 17, 9))]
+    order = tuple(range(len(images)))
+    said = {}
+    device = classify.Classifier(model)
+    sizes = device.sizes
+    with contextlib.closing(_scorer(model, tmp_path, device)) as scorer:
+        said[sizes.size] = _said(scorer, images, order)
+        while sizes._untried and sizes._untried[0] <= 32:
+            sizes.measure(device.probe)
+        assert classify.CPU_BATCH in sizes.seconds_a_crop
+        for size in sorted(sizes.seconds_a_crop):
+            sizes.size = size
+            said[size] = _said(scorer, images, order[::-1])
+    assert all(found == said[classify.CPU_BATCH] for found in said.values())
 
 
 @pytest.mark.parametrize(
@@ -124,9 +172,7 @@ def test_a_batch_fills_half_of_the_memory_that_a_gpu_says_it_has(monkeypatch, me
     tensorflow = pytest.importorskip("tensorflow")
     from tensorflow.python.client import device_lib
 
-    grown = []
     monkeypatch.setattr(tensorflow.config, "list_physical_devices", lambda kind: [SimpleNamespace(kind=kind)])
-    monkeypatch.setattr(tensorflow.config.experimental, "set_memory_growth", lambda _, on: grown.append(on))
 
     def devices(options):
         assert options.gpu_options.allow_growth, "the list would take the whole card"
@@ -134,8 +180,7 @@ def test_a_batch_fills_half_of_the_memory_that_a_gpu_says_it_has(monkeypatch, me
         return [SimpleNamespace(device_type=kind, memory_limit=limit) for kind, limit in said]
 
     monkeypatch.setattr(device_lib, "list_local_devices", devices)
-    assert classify._batch_size(tensorflow) == size
-    assert grown == [True]
+    assert classify._batch_sizes(tensorflow) == (size, size)
 
 
 def test_tensorflow_says_the_memory_of_its_devices_under_the_name_that_is_read(monkeypatch):
@@ -145,7 +190,7 @@ def test_tensorflow_says_the_memory_of_its_devices_under_the_name_that_is_read(m
 
     assert [d.memory_limit > 0 for d in device_lib.list_local_devices() if d.device_type == "CPU"] == [True]
     monkeypatch.setattr(tensorflow.config, "list_physical_devices", lambda _: [])
-    assert classify._batch_size(tensorflow) == classify.CPU_BATCH
+    assert classify._batch_sizes(tensorflow) == (classify.CPU_BATCH, classify.MOST_CPU_BATCH)
 
 
 def test_a_score_of_a_row_is_the_same_to_the_last_bit_whatever_rows_stand_with_it(model):

@@ -12,6 +12,7 @@ from mammoscan.core.domain import View
 from mammoscan.core.errors import ExitCode, Reason
 from mammoscan.run import withdraw
 from mammoscan.run.ledger import NAME, Ledger
+from mammoscan.send import queue
 from mammoscan.send.queue import State
 from tests import small
 
@@ -44,6 +45,8 @@ def _queue(case, state):
     """Queue all DICOM results, in a state."""
     import hashlib
 
+    with contextlib.closing(sqlite3.connect(case / "out" / NAME)) as db:
+        queue.prepare(db)
     for path in sorted((case / "out").rglob("*.dcm")):
         content = path.read_bytes()
         _sql(

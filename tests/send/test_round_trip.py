@@ -4,9 +4,9 @@ import pytest
 import requests
 
 from mammoscan.core import kinds
-from mammoscan.core.config import RunConfig
 from mammoscan.core.console import Console
 from mammoscan.run import pipeline
+from mammoscan.run.config import RunConfig
 from mammoscan.send.destination import SendConfig, parse
 from tests.send.peers import ORTHANC, Orthanc
 

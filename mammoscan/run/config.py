@@ -1,0 +1,36 @@
+"""The frozen configuration of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mammoscan.core import kinds
+from mammoscan.core.config import AnalysisConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mammoscan.send.destination import SendConfig
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """A run: where from, where to, how; only ``analysis`` changes results."""
+
+    archive: Path
+    out: Path
+    analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
+    write: tuple[str, ...] = kinds.DEFAULT  # kinds of DICOM objects, by name
+    model: Path | None = None  # None: the bundled model
+    workers: int = 0  # 0: as many as cores
+    batch_size: int = 0  # 0: by device memory
+    settle_seconds: float = 2.0  # younger files count as still being written
+    density_csv: Path | None = None
+    follow_links: bool = True
+    quiet: bool = False
+    json_summary: bool = False
+    log_file: Path | None = None
+    retry_failed: bool = False
+    send: SendConfig | None = None  # where results go when the run is done
+    deidentify: Path | None = None  # file with the key of the pseudonyms; None: results carry identities
