@@ -54,9 +54,13 @@ def write_audit(audit: Audit, out: Path) -> tuple[Path, ...]:
         files["changed.csv"] = table(CHANGED_COLUMNS, changed_rows(audit))
     out.mkdir(parents=True, exist_ok=True)
     for name, pieces in files.items():
-        with store.writing(out / name) as stream:
+        fresh = store.Fresh(out / name)
+        try:
             for piece in pieces:
-                stream.write(piece)
+                fresh.write(piece)
+            fresh.settle()
+        finally:
+            fresh.abandon()
     return tuple(out / name for name in files)
 
 

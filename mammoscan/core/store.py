@@ -19,7 +19,6 @@ from mammoscan.core.errors import LockedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from typing import BinaryIO
 
 log = logging.getLogger(__name__)
 
@@ -78,28 +77,10 @@ def write_atomic(path: Path, content: bytes) -> None:
     OSError
         When the folder cannot be made or written; no partial file is left under ``path``.
     """
-    with writing(path) as stream:
-        stream.write(content)
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
-    """A file to be written piece by piece, that takes its place whole at the end, or not at all where anything is raised.
-
-    Raises
-    ------
-    OSError
-        When the folder cannot be made or written; no partial file is left under ``path``.
-    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     try:
-        # Made with the user's umask: a chmod afterwards is refused on some shares.
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
+        _write_new(temporary, content)
         os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
@@ -109,6 +90,15 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     _sync_folder(path.parent)
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    # Made with the user's umask: a chmod afterwards is refused on some shares.
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def write_if_changed(path: Path, content: bytes) -> bool:
