@@ -221,17 +221,17 @@ class LabelTable(Made[Label]):
 
     def located(self) -> NDArray[np.bool_]:
         """Whether every malignant row of each label has a location, (n,)."""
-        place = np.zeros(len(self.order), dtype=bool)
-        place[list(self.lesions)] = True
-        place[list(self.segs)] = True
-        return np.logical_and.reduceat((place | ~self.positive)[self.order], self.starts[:-1])
+        return np.logical_and.reduceat((self._places() | ~self.positive)[self.order], self.starts[:-1])
 
     def placed(self) -> NDArray[np.bool_]:
         """Whether any row of each label has a location, (n,)."""
-        place = np.zeros(len(self.order), dtype=bool)
+        return np.logical_or.reduceat(self._places()[self.order], self.starts[:-1])
+
+    def _places(self) -> NDArray[np.bool_]:
+        place = np.zeros(len(self.lines), dtype=bool)
         place[list(self.lesions)] = True
         place[list(self.segs)] = True
-        return np.logical_or.reduceat(place[self.order], self.starts[:-1])
+        return place
 
     def written(self) -> Iterator[tuple[str, ...]]:
         """The key of each label."""

@@ -470,7 +470,7 @@ def build_regions(joined: Joined) -> Regions | None:
     pairs, images, labels = joined.pairs, joined.pairs.images, joined.pairs.labels
     # A location belongs to one image, so a label that fits two views cannot place it.
     shared = np.bincount(pairs.label, minlength=len(labels))[pairs.label] > 1
-    drawn = np.zeros(len(labels.order), dtype=bool)  # rows with a malignant lesion of their own, not in a SEG
+    drawn = np.zeros(len(labels.lines), dtype=bool)  # rows with a malignant lesion of their own, not in a SEG
     drawn[list(labels.lesions)] = True
     doubtful = shared & np.logical_or.reduceat((drawn & labels.positive)[labels.order], labels.starts[:-1])[pairs.label]
     placed = np.zeros(len(pairs), dtype=bool)
