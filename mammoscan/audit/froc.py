@@ -64,8 +64,13 @@ class _Sorted:
         self.false_groups = self.groups[:behind][~found]
         # Where the false marks in front of each step begin; a step may have none.
         self.false_starts = np.searchsorted(numbers[~found], np.arange(self.steps))
-        self.images_by_patient = np.bincount(marks.image_groups)
-        self.lesions_by_patient = np.bincount(marks.lesion_groups, minlength=len(self.images_by_patient))
+        # One more place, so that a step without false marks behind the last of them has somewhere to point.
+        self.drawn = np.zeros(len(self.false_groups) + 1)
+        self.empty = np.diff(np.append(self.false_starts, len(self.false_groups))) == 0
+        self.images_by_patient = np.bincount(marks.image_groups).astype(np.float64)
+        self.lesions_by_patient = np.bincount(marks.lesion_groups, minlength=len(self.images_by_patient)).astype(
+            np.float64
+        )
 
     def curve(self) -> tuple[Floats, Floats]:
         """(false marks per image, sensitivity) at each threshold, starting with (0, 0)."""
@@ -77,12 +82,13 @@ class _Sorted:
     def at(self, false_marks: tuple[float, ...], weights: Floats | None) -> Floats:
         """Sensitivity at numbers of false marks per image. weights: by patient, how often each counts; None for once."""
         w = np.ones(len(self.images_by_patient)) if weights is None else weights
-        images, lesions = w @ self.images_by_patient, w @ self.lesions_by_patient
+        # Products and their sums, since a threaded dot product of so few numbers waits longer than it works.
+        images, lesions = (w * self.images_by_patient).sum(), (w * self.lesions_by_patient).sum()
         found = np.cumsum(np.bincount(self.lesion_steps, w[self.lesion_groups], self.steps))
-        # One more place, so that a step without false marks behind the last of them has somewhere to point.
-        drawn = np.append(w.take(self.false_groups, mode="clip"), 0.0)
-        stretches = np.add.reduceat(drawn, self.false_starts) if self.steps else np.zeros(0)
-        stretches[np.diff(np.append(self.false_starts, len(drawn) - 1)) == 0] = 0.0
+        # Into the same memory each time: fresh pages cost more than what is written to them.
+        w.take(self.false_groups, out=self.drawn[:-1], mode="clip")
+        stretches = np.add.reduceat(self.drawn, self.false_starts) if self.steps else np.zeros(0)
+        stretches[self.empty] = 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
             rate = np.append(0.0, np.cumsum(stretches) / images)
             sensitivity = np.append(0.0, found) / lesions

@@ -158,10 +158,6 @@ class ImageTable(Made[ImageResult]):
         own = {"breast": self.breast_scores, "study": self.study_scores, "patient": self.study_scores}.get(level)
         return self.scores if own is None else np.where(np.isnan(own), self.scores, own)
 
-    def name_of(self, index: int) -> str:
-        """What an image is called where people read it: its path, else its identifier."""
-        return self.paths[index] or self.ids[index]
-
     def patients(self) -> NDArray[np.int64]:
         """What the bootstrap draws, as a number of each image: its patient, else its study, else itself."""
         patients, studies = self.patient_ids, self.study_instance_uids

@@ -30,6 +30,7 @@ METRIC_COLUMNS = (
     "numerator", "denominator", "refused", "note",
 )  # fmt: skip
 CASE_COLUMNS = ("level", "case", "truth", "score", "patient", "rows", "images", "report")
+_FORMULA = frozenset("=+-@\t\r")  # what a spreadsheet takes for the beginning of one
 _PIECE = 1 << 20  # characters of a table that are written together
 UNMATCHED_COLUMNS = ("kind", "identifier", "rows", "why")
 CHANGED_COLUMNS = ("level", "case", "truth", "score", "baseline_score", "now", "patient", "images", "report")
@@ -84,6 +85,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, str):
+        return f"'{value}" if value[:1] in _FORMULA else value
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     if isinstance(value, bool):
@@ -92,8 +95,7 @@ def _cell(value: object) -> str:
         return repr(float(value))  # NumPy's own repr names its type
     if isinstance(value, int):
         return str(value)
-    text = str(value)
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
+    return _cell(str(value))
 
 
 def metric_row(m: Measure) -> tuple[object, ...]:
@@ -113,6 +115,8 @@ def case_rows(audit: Audit) -> Iterable[tuple[object, ...]]:
     images, labels = pairs.images, pairs.labels
     lines, starts = labels.lines[labels.order].tolist(), labels.starts.tolist()
     of_image, of_label = pairs.image.tolist(), pairs.label.tolist()
+    names = [path or name for path, name in zip(images.paths, images.ids, strict=True)]
+    patients, studies, folders = images.patient_ids, images.study_instance_uids, images.folders
     report = cache(partial(report_of, audit))
     for level in audit.levels:
         cases = level.cases
@@ -125,9 +129,9 @@ def case_rows(audit: Audit) -> Iterable[tuple[object, ...]]:
             first = of_image[found[0]]
             rows = {line for pair in found for line in lines[starts[of_label[pair]] : starts[of_label[pair] + 1]]}
             yield (
-                cases.level, name, "positive" if truth else "negative", score, images.patient_ids[first],
-                " ".join(map(str, sorted(rows))), " ".join(images.name_of(of_image[pair]) for pair in found),
-                report(images.study_instance_uids[first], images.folders[first]),
+                cases.level, name, "positive" if truth else "negative", score, patients.made(first),
+                " ".join(map(str, sorted(rows))), " ".join([names[of_image[pair]] for pair in found]),
+                report(studies.made(first), folders.made(first)),
             )  # fmt: skip
 
 
