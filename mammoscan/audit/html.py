@@ -134,7 +134,7 @@ def _classes(level: str, how: str, report: ClassReport) -> dict[str, object]:
 
 def _groups(audit: Audit) -> list[tuple[str, ...]]:
     labels = {f.name: f.label for f in FACTORS}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for g in audit.groups:
         value = f"not given ({g.refused})" if g.value is None else f"{g.value:.3f}"
         if g.value is not None and g.interval:
@@ -147,7 +147,7 @@ def _groups(audit: Audit) -> list[tuple[str, ...]]:
 
 def _differences(audit: Audit) -> list[tuple[object, ...]]:
     labels = {f.name: f.label for f in FACTORS}
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for d in audit.differences:
         known = math.isfinite(d.p)
         statistic = f"{d.statistic:.2f}" if d.freedom and known else "undefined"

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -174,7 +175,8 @@ class LabelTable(Made[Label]):
 
     def rows_of(self, index: int) -> list[int]:
         """The rows that are about a label's case."""
-        return self.order[self.starts[index] : self.starts[index + 1]].tolist()
+        rows: list[int] = self.order[self.starts[index] : self.starts[index + 1]].tolist()
+        return rows
 
     def _row(self, row: int) -> _Row:
         age, size = float(self.ages[row]), float(self.sizes[row])
@@ -290,7 +292,7 @@ def _labels(read: Columns, key: Key, path: Path, mark: str) -> tuple[LabelTable,
     density = text("density")
     wrong = text("label").where(lambda value: _class_of(value) is None)
     for name in key.columns:
-        wrong |= text(name).where(lambda value, name=name: bool(_unusable(name, value)))
+        wrong |= ~text(name).where(partial(_usable, name))
     wrong |= density.where(lambda value: _density(value) is None)
     wrong[list(age.odd)] = True
     wrong[list(size.odd)] = True
@@ -400,6 +402,10 @@ def _unusable(name: str, value: str) -> str:
     if why := identifiers.lost(value):
         return why
     return f"{value!r} is neither L nor R" if name == "laterality" and value.lower() not in SIDES else ""
+
+
+def _usable(name: str, value: str) -> bool:
+    return not _unusable(name, value)
 
 
 def _check(cells: Mapping[str, str], key: Key, mark: str) -> None:

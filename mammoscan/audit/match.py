@@ -410,12 +410,12 @@ def _ties_by_identifier(
     inner[starts[1:-1] - 1] = False
     own = pairs.images.scores
     alike = inner & (np.diff(scores[image]) == 0) & (np.diff(own[image]) == 0)
-    out = order.copy()
+    out: NDArray[np.intp] = order.copy()
     # Stretches of places that are each like the next.
     edges = np.flatnonzero(np.diff(np.concatenate([[False], alike, [False]]).astype(np.int8)))
     for start, stop in edges.reshape(-1, 2).tolist():
         part = order[start : stop + 1].tolist()
-        out[start : stop + 1] = sorted(part, key=lambda pair: pairs.images.ids[pairs.image[pair]])
+        out[start : stop + 1] = sorted(part, key=lambda pair: pairs.images.ids[int(pairs.image[pair])])
     return out
 
 
@@ -505,7 +505,7 @@ def build_regions(joined: Joined) -> Regions | None:
     groups = image_groups[inside]
     cases = Cases(
         "region",
-        Lazy(len(mark), lambda k: f"{images.ids[image[inside[k]]]} #{images.marks.numbers[mark[k]]}"),
+        Lazy(len(mark), lambda k: f"{images.ids[int(image[inside[k]])]} #{images.marks.numbers[int(mark[k])]}"),
         truth,
         scores,
         groups,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -397,7 +399,7 @@ def _with_cases(images: ImageTable, path: Path) -> ImageTable:
     of_value = [places.get(uid, len(read)) for uid in studies.values]
     rows = np.array(of_value, dtype=np.intp)[studies.codes]
     scores = {side: np.append(column.values, np.nan)[rows] for side, column in found.items()}
-    left, right = (images.lateralities.where(lambda side, wanted=wanted: side == wanted) for wanted in ("L", "R"))
+    left, right = (images.lateralities.where(partial(operator.eq, side)) for side in ("L", "R"))
     return replace(
         images,
         breast_scores=np.where(left, scores["L"], np.where(right, scores["R"], np.nan)),

@@ -82,7 +82,7 @@ class TextColumn(Made[str]):
         return len(self.codes)
 
     def made(self, index: int) -> str:
-        return self.values[self.codes[index]]
+        return self.values[int(self.codes[index])]
 
     def __iter__(self) -> Iterator[str]:
         return map(self.values.__getitem__, self.codes.tolist())

@@ -10,8 +10,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mammoscan.audit.compare import equality_test, mcnemar, mcnemar_counts, paired_delong
 from mammoscan.audit.intervals import (
-    Placements,
     Interval,
+    Placements,
     auc_score_interval,
     bootstrap,
     bootstrap_sums,
