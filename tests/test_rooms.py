@@ -11,8 +11,6 @@ FLOORS = (
     ("core",),
 )  # fmt: skip
 FLOOR = {room: number for number, floor in enumerate(reversed(FLOORS)) for room in floor}
-# Arrows upwards that are known and about to be mended, as (module, what it imports). Nothing is added here.
-PENDING = {("send.deliver", "run.ledger")}
 ROOT = Path(mammoscan.__file__).parent
 
 
@@ -83,13 +81,8 @@ def test_every_package_has_its_floor():
 
 
 def test_no_module_imports_from_above_or_beside():
-    found = _upwards(_arrows(_modules())) - PENDING
+    found = _upwards(_arrows(_modules()))
     assert not found, "\n".join(f"{module} imports {other}" for module, other in sorted(found))
-
-
-def test_what_is_pending_is_still_there():
-    gone = PENDING - _upwards(_arrows(_modules()))
-    assert not gone, f"mended: take out of PENDING: {sorted(gone)}"
 
 
 def test_no_imports_run_in_a_circle():

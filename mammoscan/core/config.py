@@ -12,6 +12,11 @@ from mammoscan.core import rules
 SWITCHABLE = rules.SWITCHES  # what --include and --exclude take
 
 
+# The geometry of crops was here before it went into the model's description. It stays in the digest, so that results
+# of before stand under their keys and UIDs; a model with another geometry has another hash, which decides keys as well.
+_OF_BEFORE = {"crop_side": 160, "crop_context": 1.6}
+
+
 @dataclass(frozen=True, slots=True)
 class AnalysisConfig:
     """What changes a result. Its digest decides, with the model's hash, what must be redone."""
@@ -21,8 +26,6 @@ class AnalysisConfig:
     # Findings reported per image. With 5, PixelMed's validator gave no verdict on the SRs of four-view studies
     # within 1 GB; what the limit costs in sensitivity was not measured.
     max_findings: int = 3
-    crop_side: int = 160  # pixels
-    crop_context: float = 1.6  # crop side over the region's larger box side
     max_pixels: int = 100_000_000
     # The other, `sensitivity-0.90`, flags nearly every healthy film with the model of today.
     operating_point: str = "specificity-0.90"
@@ -35,5 +38,5 @@ class AnalysisConfig:
 
     def digest(self) -> str:
         """SHA-256 hex over the sorted JSON of all fields."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        text = json.dumps(dataclasses.asdict(self) | _OF_BEFORE, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -30,12 +30,12 @@ PREVIEW_SIDE = 900
 
 
 def analyse(
-    header: Header, config: AnalysisConfig, ranked_by: Path | None = None, traced_by: Path | None = None,
-    anonymous: bool = False,
+    header: Header, config: AnalysisConfig, cut: crops.CropGeometry, ranked_by: Path | None = None,
+    traced_by: Path | None = None, anonymous: bool = False,
 ) -> Analysed | Failed:  # fmt: skip
     """Decode, prepare, segment and measure one image. The only place that catches per image.
 
-    ranked_by: the model's own ranking of candidate regions (``Bundle.ranking``). traced_by: the network that
+    cut: how the model's crops are cut (``Bundle.crop``). ranked_by: the model's own ranking of candidate regions (``Bundle.ranking``). traced_by: the network that
     draws their outlines (``Bundle.outlines``). anonymous: whether the preview must show nothing that could
     name a person (``only_breast``).
 
@@ -72,8 +72,8 @@ def analyse(
         measures = features.region_features(segmented)
         counted = dense.dense_pixels(prepared)
         whole = features.image_features(prepared, counted)
-        patches = crops.region_crops(segmented, side=config.crop_side, context=config.crop_context)
-        tiles = crops.whole_tiles(prepared, side=config.crop_side)
+        patches = crops.region_crops(segmented, cut)
+        tiles = crops.whole_tiles(prepared, side=cut.side)
         picture = preview(image, prepared.geometry, counted)
         if anonymous:
             picture = only_breast(picture, prepared)

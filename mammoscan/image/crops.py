@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -18,10 +20,58 @@ Box = tuple[float, float, float, float]
 SMALLEST_MM = 20.0
 
 
+@dataclass(frozen=True, slots=True)
+class CropGeometry:
+    """How crops are cut, the same in training and in use: it belongs to the model, in ``model.json``.
+
+    side: of the crop, pixels. context: side of the square that is shown over the region's longer side, at
+    least 1.
+
+    Raises
+    ------
+    ValueError
+        For a crop without pixels or one that does not show its region.
+    """
+
+    side: int
+    context: float
+
+    def __post_init__(self) -> None:
+        if self.side < 1:
+            raise ValueError(f"crops of {self.side} pixels")
+        if not (math.isfinite(self.context) and self.context >= 1):
+            raise ValueError(f"crops that show {self.context:g} of their region")
+
+    @property
+    def surround(self) -> float:
+        """Share of the side, at each edge, that shows what is around the region: 0 to 0.5."""
+        return (1 - 1 / self.context) / 2
+
+    def facts(self) -> dict[str, Any]:
+        """For ``model.json``."""
+        return {"side": self.side, "context": self.context}
+
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> CropGeometry:
+        """Read back.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            When something is missing, of another kind, impossible, or not known to this version.
+        """
+        if more := sorted(set(facts) - {"side", "context"}):
+            raise ValueError(f"crops with {', '.join(more)}, which this version does not know")
+        side, context = facts["side"], facts["context"]
+        if type(side) is not int or type(context) not in {int, float}:
+            raise TypeError(f"crops of side {side!r} and context {context!r}")
+        return cls(side, float(context))
+
+
 def crop_box(geometry: Geometry, box: Box, context: float) -> Box:
     """The square in source pixels that a crop of a region shows.
 
-    box: (x0, y0, x1, y1) of the region in source pixels. context: side over the longer box side.
+    box: (x0, y0, x1, y1) of the region in source pixels. context: as in ``CropGeometry``.
     The square is one in millimetres: with non-square pixels its two sides differ in pixels.
     """
     ratio = geometry.scale_y / geometry.scale_x  # square in working pixels
@@ -32,23 +82,23 @@ def crop_box(geometry: Geometry, box: Box, context: float) -> Box:
     return (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
 
 
-def crop(prepared: Prepared, box: Box, *, side: int, context: float) -> NDArray[np.uint8]:
-    """A grey crop of ``side`` x ``side`` around a box in source pixels, chest wall on the left.
+def crop(prepared: Prepared, box: Box, cut: CropGeometry) -> NDArray[np.uint8]:
+    """A grey crop (side, side) around a box in source pixels, chest wall on the left.
 
     Grey levels are those of the breast: its 0.5th and 99.8th percentiles become 0 and 255, by a
     monotone map that is the same for every crop of an image. What lies outside the picture is 0.
     """
     low, high = grey_range(prepared)
-    return _cut(prepared, crop_box(prepared.geometry, box, context), side, low, high)
+    return _cut(prepared, crop_box(prepared.geometry, box, cut.context), cut.side, low, high)
 
 
-def region_crops(segmented: Segmented, *, side: int, context: float) -> NDArray[np.uint8]:
+def region_crops(segmented: Segmented, cut: CropGeometry) -> NDArray[np.uint8]:
     """Crops of all regions, (n, side, side), in the order of ``segmented.regions``."""
     prepared = segmented.prepared
     low, high = grey_range(prepared)
-    out = np.zeros((len(segmented.regions), side, side), np.uint8)
+    out = np.zeros((len(segmented.regions), cut.side, cut.side), np.uint8)
     for index, region in enumerate(segmented.regions):
-        out[index] = _cut(prepared, crop_box(prepared.geometry, region.box, context), side, low, high)
+        out[index] = _cut(prepared, crop_box(prepared.geometry, region.box, cut.context), cut.side, low, high)
     return out
 
 

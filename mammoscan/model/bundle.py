@@ -15,6 +15,8 @@ import numpy as np
 
 from mammoscan.core.domain import Cost, ModelIdentity, OperatingPoint, PointCost
 from mammoscan.core.errors import ModelError, UsageError
+from mammoscan.image.crops import CropGeometry
+from mammoscan.model.network import unfit
 from mammoscan.model.outputs import BREAST_INPUTS, IMAGE_INPUTS, REGION_INPUTS
 from mammoscan.model.scores import RegionScore, Score
 from mammoscan.model.terms import CLASSES, CLINICAL
@@ -35,7 +37,7 @@ _REMEDY = "install mammoscan again, or train a model with `mammoscan train`"
 class Bundle:
     """What ``run`` needs of a model.
 
-    clinical: the inputs of CLINICAL that the network takes. conv5: whether it goes on to conv5 or ends
+    crop: how its crops are cut. clinical: the inputs of CLINICAL that the network takes. conv5: whether it goes on to conv5 or ends
     at conv4. heads: further outputs with their sizes. points: the operating points by name, with what each
     costs as far as the description says. image, breast: how those scores follow from regions and images;
     None: the highest region, the highest image. ranking: the file of the trees that rank candidate regions
@@ -45,8 +47,7 @@ class Bundle:
     identity: ModelIdentity
     weights_path: Path
     weights_sha256: str
-    side: int
-    context: float
+    crop: CropGeometry
     clinical: tuple[str, ...]
     conv5: bool
     heads: Mapping[str, int]
@@ -112,7 +113,7 @@ def load(folder: Path | None) -> Bundle:
     Raises
     ------
     ModelError
-        When the description is missing, of another format, or asks for other inputs or classes.
+        When the description is missing, of another format, or asks for other inputs, classes or crops.
     """
     place = Path(str(resources.files("mammoscan.models"))) if folder is None else folder
     path = place / DESCRIPTION
@@ -143,6 +144,9 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
             raise ModelError("a score has inputs that this version does not know", path=path, remedy=_REMEDY)
     if not set(NEEDED_HEADS) <= set(network["heads"]) <= set(HEADS):
         raise ModelError("the network has other heads than this version knows", path=path, remedy=_REMEDY)
+    crop = CropGeometry.of(facts["crop"])
+    if problem := unfit(crop):
+        raise ModelError(f"the network cannot see crops of {problem}", path=path, remedy=_REMEDY)
     return Bundle(
         identity=ModelIdentity(
             name=facts["name"],
@@ -154,8 +158,7 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
         ),
         weights_path=place / facts["weights"]["file"],
         weights_sha256=facts["weights"]["sha256"],
-        side=int(facts["crop"]["side"]),
-        context=float(facts["crop"]["context"]),
+        crop=crop,
         clinical=tuple(facts["clinical_inputs"]),
         conv5=bool(network["conv5"]),
         heads={str(name): int(size) for name, size in network["heads"].items()},

@@ -117,7 +117,7 @@ class Classifier:
         # What is shown as evidence is that of the stage whose logits make the score.
         scored = bundle.conv5 and bool(set(bundle.region.inputs) & set(outputs.CONV5_INPUTS))
         model = network.resnet50(
-            bundle.side, len(bundle.clinical), len(CLASSES), conv5=bundle.conv5, heads=bundle.heads,
+            bundle.crop, len(bundle.clinical), len(CLASSES), conv5=bundle.conv5, heads=bundle.heads,
             shown=network.FEATURES_END if scored else network.FROZEN_END,
         )  # fmt: skip
         arrays = bundle.arrays()
@@ -126,7 +126,7 @@ class Classifier:
         self._columns = [CLINICAL.index(name) for name in bundle.clinical]
 
         # Of any number of crops: each size of batch would be traced for seconds.
-        shapes = [tf.TensorSpec([None, bundle.side, bundle.side], tf.uint8),
+        shapes = [tf.TensorSpec([None, bundle.crop.side, bundle.crop.side], tf.uint8),
                   tf.TensorSpec([None, len(bundle.clinical)], tf.float32)]  # fmt: skip
 
         @tf.function(jit_compile=False, input_signature=shapes)  # type: ignore[untyped-decorator]
@@ -150,7 +150,7 @@ class Classifier:
     def probe(self, count: int) -> Outputs:
         """Compute noise, the first ``sizes.reference`` crops of it repeated."""
         rng = np.random.default_rng(0)
-        crops = rng.integers(0, 256, (self.sizes.reference, self.bundle.side, self.bundle.side), np.uint8)
+        crops = rng.integers(0, 256, (self.sizes.reference, self.bundle.crop.side, self.bundle.crop.side), np.uint8)
         facts = rng.normal(size=(self.sizes.reference, len(self._columns))).astype(np.float32)
         which = np.arange(count) % self.sizes.reference
         return _Running(self._call(self._tf.constant(crops[which]), self._tf.constant(facts[which])), count).outputs()

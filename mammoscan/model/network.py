@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mammoscan.image.crops import CropGeometry
+
 # Caffe-style means of the ImageNet weights (BGR, 0 to 255); a grey crop fills all three channels.
 MEANS = (103.939, 116.779, 123.68)
 MIDDLE_END = "conv3_block4_out"
@@ -22,17 +24,34 @@ FROZEN_END = "conv4_block6_out"
 FEATURES_END = "conv5_block3_out"
 CHANNELS = 1024  # of conv4
 CONV5_WIDTH = 512  # a quarter of its channels
-# How conv4 is pooled. A crop shows a region with as much around it as ``AnalysisConfig.crop_context`` says (1.6), so the
-# region's own place begins CENTRE of the crop's side from the edge; it, its middle and its surround are pooled apart.
-# The halves of a whole breast, for its density, go through the same layers.
+STRIDE = 16  # pixels of a crop in a cell of conv4
+# How conv4 is pooled: the region's own place in the crop, its middle and its surround apart (``inner``). The halves of
+# a whole breast, for its density, go through the same layers.
 POOLS = ("average", "maximum", "centre average", "centre maximum", "surround average", "surround maximum",
          "middle average", "deviation")  # fmt: skip
-CENTRE = 0.2
 POOLED = 2 * 512 + len(POOLS) * CHANNELS  # average and maximum of conv3, and POOLS of conv4
 
 
+def inner(crop: CropGeometry) -> tuple[slice, slice]:
+    """Which cells of conv4, along each side, lie on the region's own place, and which on its middle; one at least."""
+    cells = crop.side // STRIDE
+    margin = max(1, round(crop.surround * cells))
+    return _inner(cells, margin), _inner(cells, 2 * margin)
+
+
+def unfit(crop: CropGeometry) -> str:
+    """Why this network cannot be used on crops of a geometry, '' where it can."""
+    if crop.side % (2 * STRIDE):
+        return f"a side of {crop.side} pixels, which is no multiple of {2 * STRIDE}"
+    cells = crop.side // STRIDE
+    # The place, its middle and the surround must be apart, else what they are pooled for is lost.
+    if cells - 4 * max(1, round(crop.surround * cells)) < 1:
+        return f"{crop.side} pixels with a context of {crop.context:g}, which leave no cell to the region's middle"
+    return ""
+
+
 def resnet50(
-    side: int, clinical: int, classes: int, *, conv5: bool = True, heads: Mapping[str, int] | None = None,
+    crop: CropGeometry, clinical: int, classes: int, *, conv5: bool = True, heads: Mapping[str, int] | None = None,
     shown: str = "",
 ) -> Any:  # fmt: skip
     """Keras model from crops (n, side, side, 1) in 0 to 255 and clinical inputs (n, clinical).
@@ -44,7 +63,7 @@ def resnet50(
     """
     import keras
 
-    grey = keras.Input((side, side, 1), name="crop")
+    grey = keras.Input((crop.side, crop.side, 1), name="crop")
     facts = keras.Input((clinical,), name="clinical")
     channels = keras.layers.Concatenate()([grey - mean for mean in MEANS])
     base = keras.applications.ResNet50(include_top=False, weights=None, input_tensor=channels)
@@ -54,23 +73,23 @@ def resnet50(
     outputs = head(maps, facts, classes, kinds=kinds) if conv5 else {}
     outputs["maps"] = base.get_layer(shown).output if shown else maps
     if wanted:
-        joined = keras.layers.Concatenate(name="pooled_and_clinical")([pooled_features(base), facts])
+        joined = keras.layers.Concatenate(name="pooled_and_clinical")([pooled_features(base, crop), facts])
         for name, size in wanted.items():
             outputs[name] = keras.layers.Dense(size, name=name, dtype="float32")(joined)
     return keras.Model([grey, facts], outputs)
 
 
-def pooled_features(model: Any) -> Any:
+def pooled_features(model: Any, crop: CropGeometry) -> Any:
     """Average and maximum of conv3 (512 channels each), then ``POOLS`` of conv4 (1024 each): (n, POOLED)."""
     import keras
     from keras import ops
 
     third, fourth = (model.get_layer(name).output for name in (MIDDLE_END, FROZEN_END))
     side = int(fourth.shape[1])
-    margin = max(1, round(CENTRE * side))
-    centre, middle = (fourth[:, part, part] for part in (_inner(side, margin), _inner(side, 2 * margin)))
+    place, inmost = inner(crop)
+    centre, middle = (fourth[:, part, part] for part in (place, inmost))
     around = np.ones((1, side, side, 1), np.float32)
-    around[:, _inner(side, margin), _inner(side, margin)] = 0.0
+    around[:, place, place] = 0.0
     outside = fourth * around  # activations are not negative, so the maximum is that of the surround
     space = (1, 2)
     by_name = {
@@ -89,12 +108,12 @@ def _inner(side: int, margin: int) -> slice:
     return slice(begin, max(begin + 1, side - margin))
 
 
-def frozen(side: int, weights: Mapping[str, NDArray[Any]]) -> Any:
+def frozen(crop: CropGeometry, weights: Mapping[str, NDArray[Any]]) -> Any:
     """Function from crops (n, side, side, 1) to (conv4 maps, ``pooled_features``)."""
     import keras
     import tensorflow as tf
 
-    model = resnet50(side, 1, 1, conv5=False, heads={"lesion_logits": 2})
+    model = resnet50(crop, 1, 1, conv5=False, heads={"lesion_logits": 2})
     set_weights(model, weights, partly=True)
     whole = keras.Model(model.inputs[0], [model.get_layer(FROZEN_END).output, model.get_layer("pooled").output])
     return tf.function(lambda x: whole(x, training=False), reduce_retracing=True)
@@ -109,7 +128,7 @@ def digest(arrays: Mapping[str, NDArray[Any]]) -> str:
     return total.hexdigest()
 
 
-def tail(side: int, clinical: int, classes: int, kinds: int) -> Any:
+def tail(crop: CropGeometry, clinical: int, classes: int, kinds: int) -> Any:
     """The part from conv4's output: for training conv5 and the heads on stored conv4 maps.
 
     Its layers have the names of ``resnet50``'s, so that weights move by name. Outputs by name, as there.
@@ -117,7 +136,8 @@ def tail(side: int, clinical: int, classes: int, kinds: int) -> Any:
     import keras
     from keras.src.applications.resnet import stack_residual_blocks_v1
 
-    maps_in = keras.Input((side // 16, side // 16, 1024), name="conv4")
+    cells = crop.side // STRIDE
+    maps_in = keras.Input((cells, cells, CHANNELS), name="conv4")
     facts = keras.Input((clinical,), name="clinical")
     maps = stack_residual_blocks_v1(maps_in, 512, 3, name="conv5")
     model = keras.Model([maps_in, facts], head(maps, facts, classes, kinds=kinds))

@@ -24,7 +24,7 @@ class RunConfig:
     write: tuple[str, ...] = kinds.DEFAULT  # kinds of DICOM objects, by name
     model: Path | None = None  # None: the bundled model
     workers: int = 0  # 0: as many as cores
-    batch_size: int = 0  # 0: by device memory
+    batch_size: int = 0  # 0: by device memory, or what is measured to be faster
     settle_seconds: float = 2.0  # younger files count as still being written
     density_csv: Path | None = None
     follow_links: bool = True

@@ -46,7 +46,7 @@ def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspect
         return Inspection(_decision(found), None, _status(found))
     facts = header_facts(found)
     bundle = bundles.load(model)
-    analysed = analyse(found, analysis, bundle.ranking, bundle.outlines)
+    analysed = analyse(found, analysis, bundle.crop, bundle.ranking, bundle.outlines)
     if isinstance(analysed, Failed):
         return Inspection((*facts, *_decision(analysed)), None, ExitCode.SOME_FAILED)
     config = RunConfig(archive=path.parent, out=path.parent, analysis=analysis, model=model)

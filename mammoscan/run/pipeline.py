@@ -401,7 +401,7 @@ class _Run:
 
     def _image_task(self, image: PlannedImage) -> Task[tuple[str, str]]:
         bundle = self.bundle
-        settings = (self.config.analysis, bundle.ranking, bundle.outlines, self.masking is not None)
+        settings = (self.config.analysis, bundle.crop, bundle.ranking, bundle.outlines, self.masking is not None)
         return Task(("image", image.written.sop_instance_uid), analyse, (image.header, *settings))
 
     def _done(self, study: PlannedStudy) -> dict[str, Prediction | Failed]:

@@ -111,7 +111,7 @@ class Scorer:
                     above_threshold=malignancy >= self._threshold,
                     features=analysed.features[index],
                     heat=heat if not analysed.geometry.flipped else np.ascontiguousarray(heat[:, ::-1]),
-                    heat_box=crops.crop_box(analysed.geometry, region.box, self._analysis.crop_context),
+                    heat_box=crops.crop_box(analysed.geometry, region.box, self._bundle.crop.context),
                     lesion_kind=str(outputs.kinds[index]),
                 )
             )

@@ -23,15 +23,14 @@ NOISE = 4.0  # highest standard deviation, grey levels of 255
 DIAGONAL = 1.45  # a square that still covers the crop when turned
 
 
-def version(prepared: Prepared, box: Box, *, side: int, context: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+def version(prepared: Prepared, box: Box, cut: crops.CropGeometry, *, rng: np.random.Generator) -> NDArray[np.uint8]:
     """One random version of the crop of ``box`` (source pixels), uint8 (side, side)."""
     scale = float(np.exp(rng.uniform(*np.log(SCALE))))
     longest = max(box[2] - box[0], box[3] - box[1])
     dx, dy = rng.uniform(-SHIFT, SHIFT, 2) * longest
     moved = (box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy)
-    wide = round(side * DIAGONAL)
-    large = crops.crop(prepared, moved, side=wide, context=context * scale * DIAGONAL)
-    return alter(large, side, rng)
+    wide = crops.CropGeometry(round(cut.side * DIAGONAL), cut.context * scale * DIAGONAL)
+    return alter(crops.crop(prepared, moved, wide), cut.side, rng)
 
 
 def alter(large: NDArray[np.uint8], side: int, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ and found again by a digest of the films, the configuration and the code that ma
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 from dataclasses import dataclass
@@ -47,8 +48,19 @@ FREE = 0.05  # a region that covers no lesion by more than this is a normal exam
 UNCLEAR = -1  # neither on a lesion nor free of one, or in a film of which nothing is known
 BLOCK = 24  # films
 # The code that decides what a crop is.
-_CODE = ("preprocess.py", "pectoral.py", "segment/**/*.py", "trace.py", "features.py", "crops.py",
-         "findings.py", "model/rank.py", "model/augment.py", "model/examples.py")  # fmt: skip
+_CODE = ("image/preprocess.py", "image/pectoral.py", "image/segment/**/*.py", "image/trace.py", "image/features.py",
+         "image/dense.py", "image/crops.py", "model/findings.py", "training/rank.py", "training/augment.py",
+         "training/examples.py")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How examples are made: crops, candidate regions a film, altered versions of a true box, seed."""
+
+    cut: crops.CropGeometry
+    regions: int
+    versions: int
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +160,7 @@ def make(
     films: Sequence[Film],
     folder: Path,
     *,
-    side: int,
-    context: float,
+    cut: crops.CropGeometry,
     regions: int,
     versions: int,
     searched: int,
@@ -165,11 +176,11 @@ def make(
     regions are sought in at most ``searched`` films of a set, whole patients drawn by ``seed``. rankings:
     of candidates, tracers: of their outlines, by fold; fold: of every film.
     """
-    settings = (side, context, regions, versions, seed)
+    settings = Settings(cut, regions, versions, seed)
     search = _searched(films, searched, seed)
     fitted = [*(t.value.tobytes() for t in rankings), *(b"".join(k.tobytes() for k in t.kernels) for t in tracers)]
     values = [hashlib.sha256(content).hexdigest() for content in fitted]
-    place = folder / f"examples-{kept.digest(films, (*settings, searched, *values, *fold), _CODE)}"
+    place = folder / f"examples-{kept.digest(films, (*dataclasses.astuple(settings), searched, *values, *fold), _CODE)}"
     place.mkdir(parents=True, exist_ok=True)
     blocks = [films[i : i + BLOCK] for i in range(0, len(films), BLOCK)]
     paths = [place / f"{number:05d}.npz" for number in range(len(blocks))]
@@ -220,10 +231,10 @@ def _searched(films: Sequence[Film], most: int, seed: int) -> set[int]:
 
 def _block(
     films: Sequence[Film], search: Sequence[tuple[Trees, Tracer] | None], path: Path,
-    settings: tuple[int, float, int, int, int],
+    settings: Settings,
 ) -> None:  # fmt: skip
     cv2.setNumThreads(1)
-    side, _, _, _, _ = settings
+    side = settings.cut.side
     tables: dict[str, list[Any]] = {name: [] for name in Examples.__slots__}
     for film, fitted in zip(films, search, strict=True):
         _add_film(tables, film, settings, fitted)
@@ -243,11 +254,11 @@ def _block(
 
 
 def _add_film(
-    tables: dict[str, list[Any]], film: Film, settings: tuple[int, float, int, int, int],
+    tables: dict[str, list[Any]], film: Film, settings: Settings,
     fitted: tuple[Trees, Tracer] | None,
 ) -> None:  # fmt: skip
     """Append a film. fitted: what ranks and draws its candidates; None: none are sought."""
-    side, context, most, versions, seed = settings
+    cut, most, side = settings.cut, settings.regions, settings.cut.side
     try:
         prepared = preprocess.prepare(film.image())
     except InputError as error:
@@ -268,7 +279,7 @@ def _add_film(
             -1 if lesion.subtlety is None else lesion.subtlety, bool(lesion.contour),
         ))  # fmt: skip
     clinical = clinical_inputs(header, header.density or UNKNOWN_DENSITY)
-    rng = np.random.default_rng([seed, *hashlib.sha256(film.name.encode()).digest()[:8]])
+    rng = np.random.default_rng([settings.seed, *hashlib.sha256(film.name.encode()).digest()[:8]])
     empty = np.zeros((side, side), np.uint8)
 
     def add(
@@ -280,14 +291,14 @@ def _add_film(
         nearest = (-1, np.nan, np.nan) if region is None or grown is None else _nearest(region, grown, masks)
         _append(tables, _ROWS, (
             number, kind, label, lesion, _kind_number(lesions[lesion].kind) if lesion >= 0 else -1, box, centre, rank,
-            classified, values, clinical, crops.crop(prepared, box, side=side, context=context) if classified else empty,
+            classified, values, clinical, crops.crop(prepared, box, cut) if classified else empty,
             *nearest,
         ))  # fmt: skip
         # Altered versions of whatever training draws: as many of a class's rows as of the others'.
         if classified and (label > 0 or (label == 0 and rank < ALTERED)):
-            for _ in range(versions if region is None else versions // 4):
+            for _ in range(settings.versions if region is None else settings.versions // 4):
                 tables["version_of"].append(len(tables["label"]) - 1)
-                tables["versions"].append(augment.version(prepared, box, side=side, context=context, rng=rng))
+                tables["versions"].append(augment.version(prepared, box, cut, rng=rng))
 
     masks = {i: ranking.drawn(o, (header.rows, header.columns)) for i, o in enumerate(lesions) if o.contour}
     nothing = np.full(len(features.REGION_FEATURES), np.nan)

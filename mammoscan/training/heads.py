@@ -68,7 +68,7 @@ def freeze(examples: Examples, store: MapStore) -> Frozen:
     cases = Cases(
         maps=store.maps(), record=record, versions={row: np.array(v, np.intp) for row, v in by_row.items()},
         label=examples.label, lesion_kind=examples.lesion_kind, clinical=examples.clinical,
-        source=examples.set_of(), true_box=examples.kind == "truth", graded=graded,
+        source=examples.set_of(), true_box=examples.kind == "truth", graded=graded, crop=store.crop,
     )  # fmt: skip
     return Frozen(cases, mirrored, versions, pooled[of_tiles].astype(np.float32).mean(axis=1), pooled)
 

@@ -16,11 +16,20 @@ if TYPE_CHECKING:
 
 
 def digest(films: Sequence[Film], settings: object, code: Sequence[str]) -> str:
-    """Twelve hex digits of SHA-256. settings: what JSON can hold; code: patterns of files below the package."""
+    """Twelve hex digits of SHA-256. settings: what JSON can hold; code: patterns of files below the package.
+
+    Raises
+    ------
+    ValueError
+        For a pattern that no file has: what was moved would decide nothing any more.
+    """
     total = hashlib.sha256(json.dumps(settings).encode())
     for film in films:
         total.update(f"{film.source}/{film.name}/{film.patient}/{film.label}/{film.rows}\n".encode())
     package = Path(mammoscan.__file__).parent
-    for path in sorted({path for pattern in code for path in package.glob(pattern)}):
+    found = {pattern: list(package.glob(pattern)) for pattern in code}
+    if lost := [pattern for pattern, paths in found.items() if not paths]:
+        raise ValueError(f"no file is {', '.join(lost)}")
+    for path in sorted({path for paths in found.values() for path in paths}):
         total.update(path.read_bytes())
     return total.hexdigest()[:12]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mammoscan.image.crops import CropGeometry
+
 log = logging.getLogger(__name__)
 
 BATCH = 32
@@ -32,13 +34,15 @@ _KEY = 20  # bytes of SHA-1: an address, no protection
 class MapStore:
     """conv4 maps (h, w, 1024) and pooled conv3 and conv4 features (POOLED,) of crops, in half precision."""
 
-    def __init__(self, folder: Path, weights: Mapping[str, NDArray[Any]], side: int) -> None:
-        identity = hashlib.sha256(json.dumps([side, network.POOLS, network.digest(weights)]).encode()).hexdigest()[:12]
+    def __init__(self, folder: Path, weights: Mapping[str, NDArray[Any]], crop: CropGeometry) -> None:
+        decided = [crop.facts(), network.POOLS, network.digest(weights)]
+        identity = hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:12]
         self._folder = folder / f"conv4-{identity}"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._weights = weights
-        self._side = side
-        self.shape = (side // 16, side // 16, CHANNELS)
+        self.crop = crop
+        cells = crop.side // network.STRIDE
+        self.shape = (cells, cells, CHANNELS)
         self._sizes = {"keys": _KEY, "maps": 2 * int(np.prod(self.shape)), "pooled": 2 * POOLED}
         self._call: Any = None
         self._at: dict[bytes, int] = {}
@@ -72,7 +76,7 @@ class MapStore:
 
     def _compute(self, crops: NDArray[np.uint8], missing: Mapping[bytes, int]) -> None:
         if self._call is None:
-            self._call = network.frozen(self._side, self._weights)
+            self._call = network.frozen(self.crop, self._weights)
         items = list(missing.items())
         began = time.monotonic()
         with (
@@ -82,7 +86,7 @@ class MapStore:
         ):
             for begin in range(0, len(items), BATCH):
                 part = items[begin : begin + BATCH]
-                filled = np.zeros((BATCH, self._side, self._side, 1), np.float32)
+                filled = np.zeros((BATCH, self.crop.side, self.crop.side, 1), np.float32)
                 filled[: len(part)] = crops[[index for _, index in part]][..., None]
                 out, features = (np.asarray(a)[: len(part)].astype(np.float16) for a in self._call(filled))
                 maps.write(out.tobytes())

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 TREES, LEAVES, RATE = 300, 15, 0.05
 # The code that decides what a ranking is fitted on.
-_CODE = ("preprocess.py", "pectoral.py", "segment/**/*.py", "model/rank.py")
+_CODE = ("image/preprocess.py", "image/pectoral.py", "image/segment/**/*.py", "training/rank.py")
 
 
 @dataclass(frozen=True, slots=True)

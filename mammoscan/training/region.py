@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mammoscan.image.crops import CropGeometry
+
 log = logging.getLogger(__name__)
 
 KIND_WEIGHT = 0.2  # of the lesion kind's loss beside the class's
@@ -58,7 +60,7 @@ class Cases:
     side, side, 1). record: intp (n,), the row's own crop. versions:
     by row, the records of its altered crops. label: index in CLASSES. lesion_kind: index in KINDS or -1.
     clinical: float32 (n, len(CLINICAL)). source: set of the row. graded: whether a lesion of it teaches
-    benign against malignant; else only that it is one, since its set has no benign cases.
+    benign against malignant; else only that it is one, since its set has no benign cases. crop: how crops are cut.
     """
 
     maps: NDArray[np.float16] | NDArray[np.uint8]
@@ -70,6 +72,7 @@ class Cases:
     source: NDArray[np.str_]
     true_box: NDArray[np.bool_]
     graded: NDArray[np.bool_]
+    crop: CropGeometry
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +196,8 @@ def _model(cases: Cases, whole: Mapping[str, NDArray[Any]] | None) -> Any:
     """conv5 and its heads for stored maps; for crops the whole network with the given weights."""
     sizes = len(CLINICAL), len(CLASSES)
     if whole is None:
-        return network.tail(16 * cases.maps.shape[1], *sizes, len(KINDS))
-    model = network.resnet50(cases.maps.shape[1], *sizes, heads={"kind_logits": len(KINDS)})
+        return network.tail(cases.crop, *sizes, len(KINDS))
+    model = network.resnet50(cases.crop, *sizes, heads={"kind_logits": len(KINDS)})
     network.set_weights(model, whole)
     for layer in model.layers:
         # Batches are small and few: the statistics of ImageNet stay.

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mammoscan import __version__
-from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.errors import ModelError
 from mammoscan.image import trace
 from mammoscan.image.segment.ranking import FILE
@@ -114,7 +113,7 @@ def licence(sources: list[str]) -> str:
 def description(out: Path, outcome: Outcome, found: Evaluation, config: TrainConfig, origin: Origin) -> dict[str, Any]:
     """The contents of ``model.json``."""
     content = (out / "weights.npz").read_bytes()
-    analysis, e, final = AnalysisConfig(), outcome.examples, outcome.final
+    e, final = outcome.examples, outcome.final
     sources = np.unique(e.source).tolist()
     heads = {name: len(head.bias) for name, head in train.head_layers(final).items()}
     if final.tail:
@@ -134,7 +133,7 @@ def description(out: Path, outcome: Outcome, found: Evaluation, config: TrainCon
         "outlines": _file(out / trace.FILE),
         "classes": list(CLASSES),
         "clinical_inputs": list(CLINICAL),
-        "crop": {"side": analysis.crop_side, "context": analysis.crop_context},
+        "crop": train.CROP.facts(),
         "region_score": final.regions[final.variant].facts(),
         "image_score": final.image.facts() if final.image else None,
         "breast_score": final.breast.facts() if final.breast else None,

@@ -37,7 +37,8 @@ MOST = 10  # examples of a lesion in a film
 BOXED = 0.5  # what a lesion counts for that has a box only, beside 1 for one that has an outline
 EPOCHS, BATCH, RATE = 10, 64, 3e-3
 # The code that decides what an example is.
-_CODE = ("preprocess.py", "pectoral.py", "segment/**/*.py", "trace.py", "model/rank.py", "model/tracing.py")
+_CODE = ("image/preprocess.py", "image/pectoral.py", "image/segment/**/*.py", "image/trace.py", "training/rank.py",
+         "training/tracing.py")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import numpy as np
 
 from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.errors import LabelError
+from mammoscan.image.crops import CropGeometry
 from mammoscan.model import network
 from mammoscan.model.terms import CLASSES
 from mammoscan.training import crossval, heads, linear, rank, split, stacking, tracing
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from mammoscan.training.heads import Frozen
 
 log = logging.getLogger(__name__)
+
+CROP = CropGeometry(side=160, context=1.6)  # of the models made here; it goes into their descriptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +94,12 @@ def cut(films: Sequence[Film], out: Path, config: TrainConfig) -> tuple[Examples
 
     Each film's candidates are ranked by trees and drawn by a network that never saw its patient.
     """
-    analysis = AnalysisConfig()
     of_patient = folds_of(films, out, config)
     fold = [of_patient[film.patient] for film in films]
     by_fold, ranking = rank.cross_fitted(films, fold, out, seed=config.seed, most=config.ranked, jobs=config.jobs)
     drawn, outlines = tracing.cross_fitted(films, fold, out, seed=config.seed, most=config.ranked, jobs=config.jobs)
     examples = made.make(
-        films, out, side=analysis.crop_side, context=analysis.crop_context, regions=analysis.max_regions,
-        versions=config.versions, searched=config.searched, seed=config.seed, jobs=config.jobs, rankings=by_fold,
+        films, out, cut=CROP, regions=AnalysisConfig().max_regions, versions=config.versions, searched=config.searched, seed=config.seed, jobs=config.jobs, rankings=by_fold,
         tracers=drawn, fold=fold,
     )  # fmt: skip
     log.info("films %d, rows %d, classified %d, altered %d", len(examples.source), len(examples.label),
@@ -108,7 +109,7 @@ def cut(films: Sequence[Film], out: Path, config: TrainConfig) -> tuple[Examples
 
 def freeze(examples: Examples, start: dict[str, NDArray[Any]], out: Path) -> Frozen:
     """What the frozen layers say of all crops, kept in ``out``."""
-    return heads.freeze(examples, MapStore(out, start, AnalysisConfig().crop_side))
+    return heads.freeze(examples, MapStore(out, start, CROP))
 
 
 def folds_of(films: Sequence[Film], out: Path, config: TrainConfig) -> dict[str, int]:

@@ -1,11 +1,11 @@
-"""How well a device is used: ``python -m tests.benchmarks.batches [--images N] [--no-network]``.
+"""How well a device is used: ``python -m tests.benchmarks.batches [--images N] [--no-network] [--no-stub]``.
 
 First without a GPU and without TensorFlow: a stub takes a GPU's time, a fixed part a batch and one a crop, filled or
 not, by itself while its caller goes on. Analysed images come at a rate that it could just keep up with if no crop of
 its batches were empty and it never waited; the same images go through the queue of a run (``run.score``) and through
 what was before it: 64 regions at once, the tiles of whole breasts apart, both filled up to whole batches, the caller
 waiting for each. Then the bundled network on this machine's cores: the size of batch that measuring takes, and its
-crops a second over those of batches of 16.
+crops a second and for a core's second over those of batches of 16.
 
 Seconds are for reading; shares and ratios mean something elsewhere.
 """
@@ -36,14 +36,24 @@ EACH = 0.0005
 FIXED = 0.004
 OLD_REGIONS = 64
 SIDE = 160
+ROUNDS = 12
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=1500)
     parser.add_argument("--no-network", action="store_true", help="the stub alone")
+    parser.add_argument("--no-stub", action="store_true", help="the network alone")
     arguments = parser.parse_args()
-    images = analysed_images(arguments.images)
+    if not arguments.no_stub:
+        stub(arguments.images)
+    if not arguments.no_network:
+        network()
+
+
+def stub(count: int) -> None:
+    """Both ways before a device that takes a GPU's time."""
+    images = analysed_images(count)
     crops = sum(len(a.regions) + 2 for _, a in images)
     without = sum(not a.regions for _, a in images)
     print(f"{len(images)} images, {without} of them without a region, {crops} crops of {SIDE} x {SIDE}")
@@ -51,8 +61,6 @@ def main() -> None:
     print("the device's and that of the results share this machine's cores with whatever else runs on it")
     for size in (16, 64, 256):
         compare(images, size)
-    if not arguments.no_network:
-        network()
 
 
 def analysed_images(count: int) -> list[tuple[PlannedImage, Analysed]]:
@@ -152,16 +160,20 @@ def network() -> None:
     for size, seconds in sorted(device.sizes.seconds_a_crop.items()):
         print(f"  batches of {size}: {1e3 * seconds:.1f} ms a crop, the same to the last bit as of {CPU_BATCH}")
     chosen = device.sizes.size
-    taken: dict[int, list[float]] = {chosen: [], CPU_BATCH: []}
-    for _ in range(5):
-        for size, seconds in taken.items():
-            began = time.perf_counter()
-            for _ in range(64 // size):
-                device.probe(size)
-            seconds.append(time.perf_counter() - began)
-    rates = {size: 64 / min(seconds) for size, seconds in taken.items()}
-    print(f"batches of {chosen}, which were chosen: {rates[chosen]:.1f} crops a second")
-    print(f"over those of batches of {CPU_BATCH}: {rates[chosen] / rates[CPU_BATCH]:.2f}")
+    alone: dict[int, list[tuple[float, float]]] = {size: [] for size in sorted({8, CPU_BATCH, 32, chosen})}
+    for _ in range(ROUNDS):  # in turns, and the best of each: other work on the machine comes and goes
+        for size, taken in alone.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            device.probe(size)
+            taken.append(((time.perf_counter() - wall) / size, (time.process_time() - cpu) / size))
+    best = {size: tuple(map(min, zip(*taken, strict=True))) for size, taken in alone.items()}
+    for size, (wall, cpu) in best.items():
+        print(f"batches of {size}: {1 / wall:.1f} crops a second, {1e3 * cpu:.1f} ms of a core each")
+    print(
+        f"batches of {chosen} were chosen; over those of {CPU_BATCH}: "
+        f"{best[CPU_BATCH][0] / best[chosen][0]:.2f} in crops a second, "
+        f"{best[CPU_BATCH][1] / best[chosen][1]:.2f} in crops for a core's second"
+    )
 
 
 if __name__ == "__main__":

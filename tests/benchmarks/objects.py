@@ -18,6 +18,7 @@ from mammoscan.archive import discover
 from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Analysed, Header
 from mammoscan.image.analyse import analyse
+from mammoscan.model import bundle
 from mammoscan.report import gsps, pdf, pdf_dicom, sc, seg, sr_cad, sr_tid1500
 from mammoscan.run.publish import _displays
 from tests.benchmarks.generate import write_benchmark_archive
@@ -38,7 +39,7 @@ def main() -> None:
         for header in headers:
             assert isinstance(header, Header), header
             began = time.perf_counter()
-            analysed = analyse(header, AnalysisConfig())
+            analysed = analyse(header, AnalysisConfig(), bundle.load(None).crop)
             analysing += time.perf_counter() - began
             assert isinstance(analysed, Analysed), analysed
             found = [

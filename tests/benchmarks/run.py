@@ -119,15 +119,16 @@ def stages_alone(archive: Path, images: int) -> dict[str, float]:
         if isinstance(h, Header)
     ][:images]
     config = RunConfig(archive=archive, out=archive)
+    bundle = bundles.load(None)
     seconds: dict[str, float] = {}
     analysed = []
     for header in headers:
-        result = analyse(header, config.analysis)
+        result = analyse(header, config.analysis, bundle.crop)
         assert isinstance(result, Analysed), result
         analysed.append((header, result))
         for name, value in result.seconds:
             seconds[name] = seconds.get(name, 0.0) + value / len(headers)
-    scorer = Scorer(bundles.load(None), config, 0.5)
+    scorer = Scorer(bundle, config, 0.5)
     scorer.add(PlannedImage(analysed[0][0], analysed[0][0], "", None), analysed[0][1])
     scorer.finish()  # loads TensorFlow and traces the network, which a long run pays once
     before = scorer.seconds

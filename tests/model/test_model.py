@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Density, DensityReading, DensitySource, Laterality, OperatingPoint, PointCost
 from mammoscan.core.errors import LabelError, ModelError, UsageError
+from mammoscan.image.crops import CropGeometry
 from mammoscan.model import bundle
 from mammoscan.model.classify import Classifier, image_scores
 from mammoscan.model.explain import grad_cam
@@ -119,9 +120,40 @@ def test_another_models_description_is_refused(copied):
         bundle.load(copied / "nowhere")
 
 
+def test_how_crops_are_cut_is_the_descriptions():
+    model = bundle.load(None)
+    assert model.crop == CropGeometry(160, 1.6)
+    assert model.crop.facts() == json.loads((model.weights_path.parent / "model.json").read_text())["crop"]
+
+
+@pytest.mark.parametrize(
+    ("crop", "said"),
+    [
+        ({"side": 160, "context": 1.6, "shape": "circle"}, "shape, which this version does not know"),
+        ({"side": 160}, "lacks 'context'"),
+        ({"side": 160.5, "context": 1.6}, "side 160.5"),
+        ({"side": "160", "context": 1.6}, "damaged.*side '160'"),
+        ({"side": 0, "context": 1.6}, "0 pixels"),
+        ({"side": 160, "context": 0.5}, "0.5 of their region"),
+        ({"side": 160, "context": float("nan")}, "nan of their region"),
+        ({"side": 150, "context": 1.6}, "no multiple of 32"),
+        ({"side": 64, "context": 1.6}, "no cell to the region's middle"),
+        ({"side": 160, "context": 2.5}, "no cell to the region's middle"),
+        (160, "damaged"),
+    ],
+    ids=str,
+)
+def test_a_model_whose_crops_this_version_cannot_cut_or_see_is_refused(copied, crop, said):
+    facts = json.loads((copied / "model.json").read_text())
+    (copied / "model.json").write_text(json.dumps(facts | {"crop": crop}))
+    with pytest.raises(ModelError, match=said) as caught:
+        bundle.load(copied)
+    assert "model.json" in str(caught.value)
+
+
 def test_scores_do_not_depend_on_batch_size_or_order(classifier):
     rng = np.random.default_rng(0)
-    side = classifier.bundle.side
+    side = classifier.bundle.crop.side
     crops = rng.integers(0, 255, (7, side, side), dtype=np.uint8)
     facts = rng.normal(size=(7, len(CLINICAL))).astype(np.float32)
     first = classifier.predict(crops, facts)
@@ -137,7 +169,7 @@ def test_scores_do_not_depend_on_batch_size_or_order(classifier):
 
 
 def test_what_was_found_late_is_less_likely_a_lesion_and_an_unknown_place_says_nothing(classifier):
-    side = classifier.bundle.side
+    side = classifier.bundle.crop.side
     crops = np.random.default_rng(1).integers(0, 255, (3, side, side), dtype=np.uint8)
     facts = np.zeros((3, len(CLINICAL)), np.float32)
     early, late = (
@@ -165,9 +197,11 @@ def test_grad_cam_is_the_evidence_for_malignant_relative_to_its_highest():
 def test_the_evidence_is_the_maps_of_the_last_stage_summed_by_their_weight_in_the_malignant_logit(classifier):
     from mammoscan.model import network
 
-    side, arrays = classifier.bundle.side, classifier.bundle.arrays()
+    side, arrays = classifier.bundle.crop.side, classifier.bundle.arrays()
     crops = np.random.default_rng(2).integers(0, 255, (2, side, side), dtype=np.uint8)
-    stages = network.frozen(side, {name: value for name, value in arrays.items() if "_logits/" not in name})
+    stages = network.frozen(
+        classifier.bundle.crop, {name: value for name, value in arrays.items() if "_logits/" not in name}
+    )
     stage, _ = stages(crops[..., None].astype(np.float32))
     found = classifier.predict(crops, np.zeros((2, len(CLINICAL)), np.float32)).evidence
     expected = np.asarray(stage) @ network.evidence_kernel(arrays, conv5=False)[:, 2]

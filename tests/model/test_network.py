@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mammoscan.image.crops import CropGeometry
 from mammoscan.model import network
 
 RNG = np.random.default_rng(3)
@@ -18,7 +19,7 @@ def stages():
     named = keras.Model([third, fourth], [
         keras.layers.ReLU(name=network.MIDDLE_END)(third), keras.layers.ReLU(name=network.FROZEN_END)(fourth)
     ])  # fmt: skip
-    return keras.Model([third, fourth], network.pooled_features(named))
+    return keras.Model([third, fourth], network.pooled_features(named, CropGeometry(16 * SIDE, 1.6)))
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,15 @@ def test_a_regions_place_and_its_surround_are_pooled_apart(stages, maps):
     assert np.allclose(found, expected, atol=1e-5)
 
 
+def test_a_regions_place_is_where_its_crop_shows_it():
+    assert network.inner(CropGeometry(160, 1.6)) == (slice(2, 8), slice(4, 6))
+    assert network.inner(CropGeometry(320, 1.25)) == (slice(2, 18), slice(4, 16))
+    assert not network.unfit(CropGeometry(320, 1.25))
+
+
 def test_maps_of_two_cells_are_pooled_too():
     """Small crops of tests and of other configurations have conv4 maps of 2 x 2."""
-    model = network.resnet50(32, 1, 1, conv5=False, heads={"lesion_logits": 2})
+    model = network.resnet50(CropGeometry(32, 1.6), 1, 1, conv5=False, heads={"lesion_logits": 2})
     out = model([RNG.integers(0, 255, (1, 32, 32, 1)).astype(np.float32), np.zeros((1, 1), np.float32)])
     assert np.isfinite(np.asarray(out["lesion_logits"])).all()
 

@@ -20,7 +20,7 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 @pytest.mark.skipif(not (DATA / "mias" / "labels.csv").is_file(), reason="needs ../shared/data/mias")
 def test_the_lesions_circle_holds_far_more_of_the_heat_than_of_the_area():
     classifier = Classifier(bundle.load(None))
-    side, context = classifier.bundle.side, classifier.bundle.context
+    side, wide = classifier.bundle.crop.side, 1.25 * classifier.bundle.crop.context
     patches, circles = [], []
     films = [f for f in folders.read(DATA, "mias") if f.label == "malignant" and f.findings()]
     for film in films[:20]:
@@ -29,8 +29,8 @@ def test_the_lesions_circle_holds_far_more_of_the_heat_than_of_the_area():
         # Off the middle, and with more around it than in use: a heat that is always central would not pass.
         away = 0.45 * (x1 - x0) * (1 if len(patches) % 2 else -1)
         moved = (x0 + away, y0 - away, x1 + away, y1 - away)
-        patches.append(crops.crop(prepared, moved, side=side, context=context * 1.25))
-        shown = crops.crop_box(prepared.geometry, moved, context * 1.25)
+        patches.append(crops.crop(prepared, moved, crops.CropGeometry(side, wide)))
+        shown = crops.crop_box(prepared.geometry, moved, wide)
         scale = side / (shown[2] - shown[0])
         x, y, radius = ((x0 + x1) / 2 - shown[0]) * scale, ((y0 + y1) / 2 - shown[1]) * scale, (x1 - x0) / 2 * scale
         x = side - x if prepared.geometry.flipped else x

@@ -16,6 +16,7 @@ from matplotlib.path import Path as Polygon
 from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Analysed, Density, Laterality, Prediction, RegionKind, View
 from mammoscan.image.analyse import analyse
+from mammoscan.model import bundle
 from mammoscan.report import sr_cad, sr_tid1500
 from mammoscan.synthetic.archive import stored_values
 from mammoscan.synthetic.dicom import Shown, file_bytes, mammogram_dataset
@@ -80,7 +81,7 @@ def test_an_outline_of_the_report_drawn_on_the_source_image_is_around_the_lesion
     path = tmp_path / "source.dcm"
     x, y, radius = _write(path, *CASES[case])
     header = sources.read(path)
-    analysed = analyse(header, AnalysisConfig())
+    analysed = analyse(header, AnalysisConfig(), bundle.load(None).crop)
     assert isinstance(analysed, Analysed), analysed
     if case == "everything-at-once":
         geometry = analysed.geometry

@@ -120,23 +120,46 @@ def test_what_is_finished_is_given_back_without_the_batch_that_is_not_full():
     queue.close()
 
 
+class _Told(TimedDevice):
+    """Tells when it is given a batch and when it is waited for."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.told = []
+
+    def step(self, crops, clinical):
+        number = len(self.batches)
+        self.told.append(("begin", number))
+        promise = super().step(crops, clinical)
+        wait = promise.outputs
+        promise.outputs = lambda: (self.told.append(("wait", number)), wait())[1]
+        return promise
+
+
 def test_a_batch_is_begun_before_the_one_before_is_waited_for():
     """Else a GPU has nothing to do while outputs are copied and results made of them."""
-    device = TimedDevice(8, fixed=0.03)
-    queue = _queue(device, lambda *_: time.sleep(0.02))
+    device, free = _Told(8, fixed=0.01), threading.Event()
+    queue = BatchQueue(lambda: free.wait(10) and device, _itself)
     for number in range(12):
         queue.put(number, *_crops(number, 8))
+    free.set()
     queue.finish()
     queue.close()
+    order = [told for n in range(11) for told in (("begin", n + 1), ("wait", n))]
+    assert device.told == [("begin", 0), *order, ("wait", 11)]
     assert device.fill == 1.0
-    assert device.idle < 0.02  # where each waits for the other: 40 %
-    assert queue.seconds == pytest.approx(12 * 0.03, rel=0.25)
+    assert queue.seconds >= 12 * 0.01
 
 
 def test_a_caller_that_is_too_fast_is_made_to_wait(monkeypatch):
     monkeypatch.setattr(batches, "CROPS_AHEAD", 40)
-    device = TimedDevice(10, fixed=0.01)
-    queue = _queue(device, _itself)
+    device = TimedDevice(10)
+
+    def open_device():
+        _until(lambda: queue._crops_waiting >= 40)
+        return device
+
+    queue = BatchQueue(open_device, _itself)
     most, back = 0, []
     for number in range(60):
         queue.put(number, *_crops(number, 7))
@@ -146,8 +169,7 @@ def test_a_caller_that_is_too_fast_is_made_to_wait(monkeypatch):
     queue.close()
     assert back == list(range(60))
     assert 40 <= most < 40 + 7
-    # What it waited for was the device: 42 batches less those that it may be ahead.
-    assert len(device.batches) == 42
+    assert [given for given, _ in device.batches] == [10] * 42
 
 
 def test_results_that_are_slow_to_be_made_hold_the_device_and_then_the_caller(monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 
 from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Analysed, Prediction
+from mammoscan.image.crops import CropGeometry, crop_box
 from mammoscan.image.features import REGION_FEATURES
 from mammoscan.model import bundle, classify
 from mammoscan.run import codec, score
@@ -112,6 +113,17 @@ def test_tiles_speak_for_the_breast_and_regions_for_themselves(model, tmp_path):
             assert (two.scores != one.scores) == (changes == "scores")
 
 
+def test_heat_is_laid_over_what_the_models_crops_show(model, tmp_path):
+    cut = CropGeometry(192, 1.25)
+    analysed = _analysed(1, 2, 8)
+    with contextlib.closing(_scorer(dataclasses.replace(model, crop=cut), tmp_path, TimedDevice(4))) as scorer:
+        scorer.add(_planned(analysed), analysed)
+        ((_, made),) = scorer.finish()
+    shown = [crop_box(analysed.geometry, finding.region.box, cut.context) for finding in made.findings]
+    assert shown
+    assert [finding.heat_box for finding in made.findings] == shown
+
+
 def test_what_the_network_raises_reaches_who_adds_and_no_image_is_lost_silently(model, tmp_path):
     with contextlib.closing(_scorer(model, tmp_path, TimedDevice(4, fails_at=1))) as scorer:
         for number in range(2):
@@ -138,7 +150,7 @@ def test_tensorflow_is_not_loaded_before_there_is_something_to_classify():
 
 def test_what_is_said_of_an_image_is_the_same_to_the_last_bit_whatever_was_classified_with_it(model, tmp_path):
     """A run that was killed classifies what is left in other company than one that was not."""
-    images = [_analysed(number, regions, model.side) for number, regions in enumerate((3, 0, 1, 18, 5))]
+    images = [_analysed(number, regions, model.crop.side) for number, regions in enumerate((3, 0, 1, 18, 5))]
     with contextlib.closing(_scorer(model, tmp_path)) as scorer:
         together = _said(scorer, images, (0, 1, 2, 3, 4))
         assert len(together) == 5
@@ -148,7 +160,7 @@ def test_what_is_said_of_an_image_is_the_same_to_the_last_bit_whatever_was_class
 
 
 def test_what_is_said_is_the_same_to_the_last_bit_with_every_size_of_batch_that_measuring_may_choose(model, tmp_path):
-    images = [_analysed(number, regions, model.side) for number, regions in enumerate((3, 0, 17, 9))]
+    images = [_analysed(number, regions, model.crop.side) for number, regions in enumerate((3, 0, 17, 9))]
     order = tuple(range(len(images)))
     said = {}
     device = classify.Classifier(model)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from mammoscan.image.crops import CropGeometry
 from mammoscan.model import network
 from mammoscan.model.terms import CLINICAL
 from mammoscan.training import augment, heads, maps, region, split
@@ -13,6 +14,7 @@ from mammoscan.training.region import Cases, TailConfig
 
 RNG = np.random.default_rng(0)
 CONFIG = TailConfig(epochs=2, steps=2, batch=6)
+CROP = CropGeometry(32, 1.6)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def cases():
         maps=found, record=np.arange(n), versions={i: np.array([n + i]) for i in range(0, n, 2)},
         label=label, lesion_kind=np.where(label > 0, label - 1, -1),
         clinical=RNG.normal(size=(n, len(CLINICAL))).astype(np.float32),
-        source=np.array(["a", "b"] * (n // 2)), true_box=label > 0, graded=np.arange(n) % 6 != 5,
+        source=np.array(["a", "b"] * (n // 2)), true_box=label > 0, graded=np.arange(n) % 6 != 5, crop=CROP,
     )  # fmt: skip
 
 
@@ -56,7 +58,7 @@ def test_every_class_is_drawn_alike_and_small_sets_are_not_drowned():
     source = np.array(["big"] * 81 + ["small"] * 9 + ["big"] * 18)
     cases = Cases(np.zeros((1, 2, 2, 1024), np.float16), np.zeros(108, np.intp), {}, label, label - 1,
                   np.zeros((108, len(CLINICAL)), np.float32), source, label > 0,
-                  np.ones(108, bool))  # fmt: skip
+                  np.ones(108, bool), CROP)  # fmt: skip
     drawn = region.balanced(cases, np.arange(108), np.random.default_rng(0), 3000)
     assert (np.abs(np.bincount(label[drawn]) / 3000 - 1 / 3) < 0.01).all()
     normal = drawn[label[drawn] == 0]
@@ -77,22 +79,24 @@ def test_frozen_maps_are_computed_once_and_a_cut_record_again(tmp_path, monkeypa
     monkeypatch.setattr(network, "frozen", frozen)
     crops = RNG.integers(0, 255, (5, 32, 32), dtype=np.uint8)
     weights = {"conv1_conv/0": np.zeros((1, 1))}
-    store = maps.MapStore(tmp_path, weights, 32)
+    store = maps.MapStore(tmp_path, weights, CROP)
     rows = store.rows(crops[[0, 1, 2, 1]])
     assert rows.tolist() == [0, 1, 2, 1]
     assert len(calls) == 1
-    again = maps.MapStore(tmp_path, weights, 32)
+    again = maps.MapStore(tmp_path, weights, CROP)
     assert again.rows(crops[:3]).tolist() == [0, 1, 2]
     assert len(calls) == 1
     (path,) = tmp_path.glob("conv4-*/maps.bin")
     path.write_bytes(path.read_bytes()[:-7])  # as a stop in the middle of a batch leaves it
-    cut = maps.MapStore(tmp_path, weights, 32)
+    cut = maps.MapStore(tmp_path, weights, CROP)
     rows = cut.rows(crops)
     assert rows.tolist() == [0, 1, 2, 3, 4]
     assert np.allclose(cut.pooled()[rows][:, 0], crops.mean(axis=(1, 2)), rtol=1e-2)
     assert np.allclose(cut.maps()[rows][:, 0, 0, 0], crops.mean(axis=(1, 2)), rtol=1e-2)
-    other = maps.MapStore(tmp_path, {"conv1_conv/0": np.ones((1, 1))}, 32)
+    other = maps.MapStore(tmp_path, {"conv1_conv/0": np.ones((1, 1))}, CROP)
     assert other.rows(crops[3:4]).tolist() == [0]  # other weights, other records
+    wider = maps.MapStore(tmp_path, weights, CropGeometry(32, 2.0))
+    assert wider.rows(crops[3:4]).tolist() == [0]  # pooled over other places
 
 
 def test_an_altered_crop_keeps_what_it_shows():
@@ -126,7 +130,7 @@ def test_sets_without_benign_cases_do_not_teach_what_is_malignant():
 
 def test_an_ungraded_lesion_pulls_only_towards_lesion(cases):
     ungraded = dataclasses.replace(cases, graded=cases.label < 1)
-    run = region._Run(network.tail(32, len(CLINICAL), 3, 4), CONFIG)
+    run = region._Run(network.tail(CROP, len(CLINICAL), 3, 4), CONFIG)
     rows = np.flatnonzero(cases.label == 2)[:6]
     before, _ = run.predict(ungraded, rows)
     for _ in range(30):
@@ -139,9 +143,9 @@ def test_an_ungraded_lesion_pulls_only_towards_lesion(cases):
 
 
 def test_training_all_layers_moves_the_first_ones_and_leaves_their_statistics(cases, tmp_path):
-    whole = network.weights_of(network.resnet50(64, len(CLINICAL), 3, heads={"kind_logits": 4}))
+    whole = network.weights_of(network.resnet50(CropGeometry(64, 1.6), len(CLINICAL), 3, heads={"kind_logits": 4}))
     crops = RNG.integers(0, 255, (72, 64, 64, 1), dtype=np.uint8)
-    on_crops = dataclasses.replace(cases, maps=crops)
+    on_crops = dataclasses.replace(cases, maps=crops, crop=CropGeometry(64, 1.6))
     config = TailConfig(epochs=1, steps=1, batch=6, rate=1e-3)
     trained = region.train(on_crops, np.arange(24), np.arange(24, 36), config, tmp_path, whole=whole)
     moved = {name for name, value in trained.weights.items() if not np.array_equal(value, whole[name])}

@@ -17,6 +17,7 @@ from mammoscan.image import trace
 from mammoscan.image.segment import ranking
 from mammoscan.model import bundle, network
 from mammoscan.synthetic.phantom import Lesion, Spec, render
+from mammoscan.training import train
 from mammoscan.training.datasets.layouts import MANIFEST
 
 HEAD = [column.name for column in MANIFEST]
@@ -57,7 +58,7 @@ def start(tmp_path_factory):
     import keras
 
     keras.utils.set_random_seed(0)
-    model = network.resnet50(160, 1, 3, conv5=False, heads={"lesion_logits": 2})
+    model = network.resnet50(train.CROP, 1, 3, conv5=False, heads={"lesion_logits": 2})
     arrays = {k: v for k, v in network.weights_of(model).items() if not k.startswith("lesion")}
     path = tmp_path_factory.mktemp("start") / "start.npz"
     np.savez(path, **arrays)
