@@ -91,11 +91,11 @@ _MOST_WORDS = 3  # of a name without a view: longer ones tell of an examination
 
 
 def read_header(
-    file: SourceFile, *, include: tuple[str, ...], settle_seconds: float, now: float
+    file: SourceFile, *, include: tuple[str, ...] | None, settle_seconds: float, now: float
 ) -> Header | Skipped | Failed:
     """Read a file's header and decide by rule. Never raises for a bad file.
 
-    include: switchable rules that are off. settle_seconds, now: a file changed less than this many
+    include: switchable rules that are off; None leaves all rules about images to the caller (``apply_rules``). settle_seconds, now: a file changed less than this many
     seconds before ``now`` (seconds since the epoch) counts as still being written.
     """
     # A time in the future is another machine's clock: close to now it says nothing, far off it can't be waited for.
@@ -125,7 +125,7 @@ def read_header(
         return Failed(file, Stage.HEADER, Reason.BROKEN_HEADER, type(error).__name__)
     if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
         return Skipped(file, Stage.HEADER, Reason.STILL_WRITTEN)
-    return apply_rules(result, include) if isinstance(result, Header) else result
+    return apply_rules(result, include) if isinstance(result, Header) and include is not None else result
 
 
 def classify(ds: Dataset, file: SourceFile) -> Header | Skipped | Failed:
@@ -186,7 +186,7 @@ def _identity_problem(ds: Dataset) -> tuple[Reason, str] | None:
 def apply_rules(header: Header, include: tuple[str, ...]) -> Header | Skipped:
     """Skip an image by its rule, unless ``include`` switches the rule off."""
     met = (rule for rule in rules.SWITCHABLE if Flag(rule.code) in header.flags and rule.switch not in include)
-    reason = header.skip or next((Reason(rule.reason) for rule in met), None)
+    reason = header.skip or next((Reason.of(rule.code) for rule in met), None)
     if reason is None:
         return header
     return Skipped(header.file, Stage.HEADER, reason, "", header.study.study_instance_uid, header.sop_instance_uid)

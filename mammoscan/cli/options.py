@@ -137,6 +137,11 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="Follow symbolic links below the archive.",
     )
+    @click.option(
+        "--compare-content",
+        is_flag=True,
+        help="Look at the bytes of every file, also where its size and time are as they were.",
+    )
     @click.option("--retry-failed", is_flag=True, help="Try again the images that failed in an earlier run.")
     @click.option("--quiet", is_flag=True, help="Say nothing unless something is wrong (for cron).")
     @click.option("--json", "json_summary", is_flag=True, help="Print the summary as one JSON object on stdout.")
@@ -170,6 +175,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         settle_seconds: float,
         follow_links: bool,
         retry_failed: bool,
+        compare_content: bool,
         quiet: bool,
         json_summary: bool,
         log_file: Path | None,
@@ -196,6 +202,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 json_summary=json_summary,
                 log_file=log_file,
                 retry_failed=retry_failed,
+                compare_content=compare_content,
                 deidentify=(deidentify_key or keyfile.default()) if deidentify else None,
             )
 

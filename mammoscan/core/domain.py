@@ -1,8 +1,8 @@
 """Every type that travels, in the order it travels.
 
 ``SourceFile`` -> ``Header`` -> ``Image`` (pixels) -> ``Prepared`` (crop, masks, geometry) ->
-``Segmented`` (regions) -> ``Analysed`` (numbers, crops, previews; full pixels end here) ->
-``Prediction`` (scores) -> ``StudyResult`` -> ``RunSummary``. Off the line: ``Skipped`` or ``Failed``.
+``Segmented`` (regions) -> ``Analysed`` (numbers, crops; full pixels end here) -> ``Scored`` (scores) ->
+``Prediction`` (and the picture) -> ``StudyResult`` -> ``RunSummary``. Off the line: ``Skipped`` or ``Failed``.
 
 All are frozen. Coordinates named ``*_source`` or held by ``Region`` are (column, row) = (x, y) in
 pixels of the **source image**, with (0, 0) the top left corner of the top left pixel
@@ -12,15 +12,12 @@ never a default.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 from mammoscan.core.errors import Reason, Stage
 
@@ -147,6 +144,7 @@ class Flag(str, Enum):
     LUT_INVALID = "lut-invalid"  # a lookup table is damaged or contradicts its descriptor
     SYNTAX_CONTRADICTED = "transfer-syntax-contradicted"  # read by what the pixel data is
     PIXEL_FORMAT = "pixel-format-assumed"  # PixelRepresentation is missing, or HighBit contradicts the values
+    SOURCE_GONE = "source-gone"  # the file is not in the archive any more: no picture of it can be shown
     INVERTED = "inverted-pixels"  # air was white; analysed the other way round
 
 
@@ -434,6 +432,7 @@ class Analysed:
     features: float64 (n regions, len(features.REGION_FEATURES)), nan where undefined.
     crops: uint8 (n regions, side, side), grey, with context, as ``model.classify`` wants them. tiles: uint8
     (2, side, side), the whole breast's upper and lower half.
+    preview: None where it was written to a file where it was drawn.
     seconds: wall seconds by stage name.
     """
 
@@ -444,7 +443,7 @@ class Analysed:
     image_features: ImageFeatures
     crops: NDArray[np.uint8]
     tiles: NDArray[np.uint8]
-    preview: Preview
+    preview: Preview | None
     flags: tuple[Flag, ...]
     seconds: tuple[tuple[str, float], ...]
 
@@ -486,7 +485,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class Scored:
     """One image with its scores. ``density`` is the best known, with its source; ``tissue`` the model's estimate
     in mini-MIAS's terms (F, G or D), '' where it makes none.
     """
@@ -498,10 +497,21 @@ class Prediction:
     scores: Scores
     findings: tuple[Finding, ...]
     candidates: int  # regions classified, of which the findings are kept
-    preview: Preview
     flags: tuple[Flag, ...]
     seconds: tuple[tuple[str, float], ...]
     tissue: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction(Scored):
+    """One image with its scores and its picture, as it is reported."""
+
+    preview: Preview
+
+    @classmethod
+    def of(cls, scored: Scored, preview: Preview) -> Prediction:
+        """A result with the picture that belongs to it."""
+        return cls(**{field.name: getattr(scored, field.name) for field in fields(scored)}, preview=preview)
 
 
 @dataclass(frozen=True, slots=True)
@@ -617,6 +627,7 @@ class RunSummary:
     stage_seconds: tuple[tuple[str, float], ...]
     sent: int = 0  # objects times destinations, now
     unsent: int = 0  # those still queued
+    gone: int = 0  # files that were not seen any more, whose results are kept; not counted in ``files``
     waiting: int = 0  # files that are still being written: neither failed nor skipped, left for the next run
     failures: tuple[tuple[str, int], ...] = ()  # codes of what failed with their counts, the most frequent first
     skips: tuple[tuple[str, int], ...] = ()  # of what was skipped by rule

@@ -25,7 +25,17 @@ class Stage(str, Enum):
 
 
 class Reason(Enum):
-    """Coded reasons: value is (stable code, what it means, what to do about it). Those of rules stand with the rules."""
+    """Coded reasons: the value is the stable code; with what it means and what to do. Those of rules stand with the rules."""
+
+    meaning: str
+    remedy: str
+
+    def __new__(cls, code: str, meaning: str, remedy: str) -> Reason:
+        """A reason is told, kept and found again by its code alone."""
+        reason = object.__new__(cls)
+        reason._value_ = code
+        reason.meaning, reason.remedy = meaning, remedy
+        return reason
 
     # discover
     NOT_DICOM = ("not-dicom", "not a DICOM file", "nothing to do; move it out of the archive if it should not be there")
@@ -58,6 +68,11 @@ class Reason(Enum):
         "find out which is right; neither was analysed",
     )
     OUTPUT = rules.OUTPUT.reason
+    GONE = (
+        "gone",
+        "not seen in the archive any more; what an earlier run found in it is kept",
+        "nothing to do; bring the file back to have it looked at again",
+    )
     # header
     BROKEN_HEADER = ("broken-header", "the DICOM header cannot be parsed", "send the file again from its source")
     MIXED_PATIENTS = (
@@ -133,17 +148,20 @@ class Reason(Enum):
     )
     INTERNAL = ("internal-error", "an error inside mammoscan", "please report it with the log file")
 
+    @classmethod
+    def of(cls, code: str) -> Reason:
+        """The reason with a code.
+
+        Raises
+        ------
+        ValueError
+            When there is none.
+        """
+        return cls(code)  # type: ignore[call-arg]  # looked up by its value, not made
+
     @property
     def code(self) -> str:
-        return self.value[0]
-
-    @property
-    def meaning(self) -> str:
-        return self.value[1]
-
-    @property
-    def remedy(self) -> str:
-        return self.value[2]
+        return str(self.value)
 
     @property
     def passing(self) -> bool:

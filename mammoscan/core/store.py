@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from mammoscan.core import faults
 from mammoscan.core.errors import LockedError
@@ -29,6 +29,7 @@ TEMPORARY_PREFIX = ".mammoscan-partial-"
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
 _LONGEST_NAME = 100
+_BLOCK = 1 << 20  # bytes
 
 
 def safe_name(identifier: str) -> str:
@@ -99,6 +100,70 @@ def _write_new(path: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+class Fresh:
+    """A file that is written in pieces beside the old one, and takes its place whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
+        handle = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._stream: BinaryIO | None = os.fdopen(handle, "wb", buffering=_BLOCK)
+        self.write = self._stream.write
+
+    def settle(self) -> bool:
+        """Take the old file's place if the bytes differ; say whether they do."""
+        assert self._stream is not None
+        try:
+            self._stream.flush()
+            changed = not _same(self._path, self._temporary)
+            if changed:
+                os.fsync(self._stream.fileno())
+                self._stream.close()
+                os.replace(self._temporary, self._path)
+                _sync_folder(self._path.parent)
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
+        return changed
+
+    def abandon(self) -> None:
+        """Leave nothing of it behind but what has taken its place."""
+        if self._stream is not None:
+            with contextlib.suppress(OSError):  # a full disk was met when it was written
+                self._stream.close()
+            self._stream = None
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._temporary)
+
+
+def _same(first: Path, second: Path) -> bool:
+    """Whether two files hold the same bytes; a missing first one does not."""
+    try:
+        with open(first, "rb") as one, open(second, "rb") as other:
+            if os.fstat(one.fileno()).st_size != os.fstat(other.fileno()).st_size:
+                return False
+            while block := one.read(_BLOCK):
+                if block != other.read(_BLOCK):
+                    return False
+            return True
+    except FileNotFoundError:
+        return False
+
+
+def write_scratch(path: Path, content: bytes) -> None:
+    """Write a file that is made again if it is lost: whole or not at all, but not brought to the disk at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
 
 
 def write_if_changed(path: Path, content: bytes) -> bool:

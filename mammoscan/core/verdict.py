@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mammoscan.core.errors import ExitCode, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
     from pathlib import Path
 
     from mammoscan.core.domain import RunSummary
@@ -51,12 +51,9 @@ def remedies(summary: RunSummary) -> tuple[tuple[str, str, str], ...]:
     )
 
 
-def counted(codes: Iterable[str]) -> tuple[tuple[str, int], ...]:
+def ranked(codes: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     """Codes with their counts, the most frequent first."""
-    counts: dict[str, int] = {}
-    for code in codes:
-        counts[code] = counts.get(code, 0) + 1
-    return tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    return tuple(sorted(codes.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _nothing(summary: RunSummary) -> str:

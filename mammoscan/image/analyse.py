@@ -99,6 +99,23 @@ def analyse(
     )
 
 
+def drawn(header: Header, config: AnalysisConfig, *, anonymous: bool) -> Preview:
+    """The preview of an image alone, as ``analyse`` draws it.
+
+    Raises
+    ------
+    InputError
+        When the image cannot be decoded or holds no breast.
+    OSError
+        When it cannot be read.
+    """
+    cv2.setNumThreads(1)
+    image = polarity.upright(pixels.read_image(header, max_pixels=config.max_pixels))
+    prepared = preprocess.prepare(image)
+    picture = preview(image, prepared.geometry, dense.dense_pixels(prepared))
+    return only_breast(picture, prepared) if anonymous else picture
+
+
 def failed(header: Header, stage: Stage, reason: Reason, detail: str = "") -> Failed:
     """The failure of an image whose header was read."""
     return Failed(

@@ -10,6 +10,7 @@ from reportlab.lib import colors
 from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, Image, Paragraph, Spacer, Table, TableStyle
 
+from mammoscan.core.domain import Flag
 from mammoscan.report import figures
 from mammoscan.report.fonts import marked_up
 from mammoscan.report.pdf_parts import BODY, HEAD, SMALL, WIDTH, table
@@ -25,6 +26,7 @@ JPEG_QUALITY = 85
 _COLUMNS, _GAP = 3, 3 * mm
 _CELL = ((WIDTH - (_COLUMNS - 1) * _GAP) / _COLUMNS, 76 * mm)  # of a picture, width and height
 
+GONE = "The image itself is not shown: its file is not in the archive any more."
 NOT_SHOWN = "The image itself is not shown: annotations are burned into it, and this report is de-identified."
 
 
@@ -50,7 +52,7 @@ def page(p: Prediction, context: ReportContext) -> list[Flowable]:
             HEAD,
         ),
         *(Paragraph(line, SMALL) for line in facts),
-        *([Paragraph(NOT_SHOWN, SMALL)] if h.burned_in and not p.preview.pixels.any() else []),
+        *([Paragraph(text, SMALL)] if (text := _not_shown(p)) else []),
         Spacer(1, 2.5 * mm),
         _pictures(p),
         Paragraph(
@@ -62,6 +64,13 @@ def page(p: Prediction, context: ReportContext) -> list[Flowable]:
             for f in p.findings
         ),
     ]
+
+
+def _not_shown(prediction: Prediction) -> str:
+    """Why there is no picture, '' where there is one."""
+    if Flag.SOURCE_GONE in prediction.flags:
+        return GONE
+    return NOT_SHOWN if prediction.header.burned_in and not prediction.preview.pixels.any() else ""
 
 
 def _spacing(spacing: Spacing | None) -> str:

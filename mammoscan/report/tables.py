@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mammoscan.core.domain import Failed, Header, Laterality, Skipped
+from mammoscan.core.domain import Laterality
 from mammoscan.image.features import FEATURE_DOCS, REGION_FEATURES
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "files": _columns(
         ("path", "", "path below the archive"),
         ("size", "byte", "size of the file"),
-        ("status", "", "analysed, skipped or failed"),
+        ("status", "", "analysed, skipped, failed, gone (not seen any more) or, while a run goes on, pending"),
         ("stage", "", "where it ended; empty for analysed"),
         ("code", "", "coded reason; empty for analysed"),
         ("meaning", "", "what the code means"),
@@ -241,19 +241,6 @@ def _study_row(r: StudyResult, context: ReportContext, folder: str) -> list[str]
     ]
 
 
-def files_row(result: Header | Skipped | Failed) -> list[str]:
-    """One file's row of ``files.csv``."""
-    if isinstance(result, Header):
-        end = ["analysed", "", "", "", "", ""]
-        uids = [result.study.study_instance_uid, result.sop_instance_uid]
-    else:
-        status = "skipped" if isinstance(result, Skipped) else "failed"
-        reason = result.reason
-        end = [status, result.stage.value, reason.code, reason.meaning, result.detail, reason.remedy]
-        uids = [result.study_instance_uid, result.sop_instance_uid]
-    return [result.file.relative, str(result.file.size), *end, *uids]
-
-
 def number(value: float | None, digits: int = 6) -> str:
     """A number with significant digits, never in exponent form of a spreadsheet's making; '' for unknown."""
     return "" if value is None or not np.isfinite(value) else f"{value:.{digits}g}"
@@ -276,19 +263,31 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def write_csv(rows: Sequence[Sequence[str]], columns: Sequence[Column]) -> bytes:
-    """UTF-8, comma, one header line, lines end with a line feed alone (RFC 4180 but for that).
+def header_line(columns: Sequence[Column]) -> bytes:
+    """The first line of a table."""
+    return _text([[c.name for c in columns]])
+
+
+def lines(rows: Sequence[Sequence[str]], columns: Sequence[Column]) -> bytes:
+    """Rows as lines: UTF-8, comma, lines end with a line feed alone (RFC 4180 but for that).
 
     A row is a line: control characters, which a detail may quote from a damaged header, become blanks. The writer
     puts a carriage return into no quotes, so that it would end the row.
+
+    Raises
+    ------
+    ValueError
+        When a row does not have the cells of its table.
     """
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([c.name for c in columns])
     for row in rows:
         if len(row) != len(columns):
             raise ValueError(f"a row has {len(row)} cells for {len(columns)} columns")
-        writer.writerow([_CONTROLS.sub(" ", safe(cell)) for cell in row])
+    return _text([[_CONTROLS.sub(" ", safe(cell)) for cell in row] for row in rows])
+
+
+def _text(rows: list[list[str]]) -> bytes:
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\n").writerows(rows)
     return out.getvalue().encode("utf-8", "backslashreplace")
 
 

@@ -32,5 +32,6 @@ class RunConfig:
     json_summary: bool = False
     log_file: Path | None = None
     retry_failed: bool = False
+    compare_content: bool = False  # look at the bytes of every file, also where size and time are as they were
     send: SendConfig | None = None  # where results go when the run is done
     deidentify: Path | None = None  # file with the key of the pseudonyms; None: results carry identities

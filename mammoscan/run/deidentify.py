@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mammoscan.core import codes, uids
-from mammoscan.core.domain import Age, Failed, Header, Patient, Prediction, Skipped, SourceFile, StudyFacts
+from mammoscan.core.domain import Age, Failed, Header, Patient, Scored, Skipped, SourceFile, StudyFacts
 from mammoscan.core.values import as_date
 from mammoscan.run.plan import StudyPlan
 
@@ -137,16 +137,16 @@ class Deidentifier:
             acquisition_date=earlier(header.acquisition_date, days),
         )
 
-    def prediction(self, prediction: Prediction, header: Header) -> Prediction:
+    def scored(self, scored: Scored, header: Header) -> Scored:
         """A result about ``header`` (mapped already) to be kept: no path, findings named by the new UID."""
         findings = []
-        for finding in prediction.findings:
+        for finding in scored.findings:
             # The original's tracking UID is made from the original's SOPInstanceUID: who knows that could tell.
             unique = self.uid(finding.tracking_uid)
             findings.append(
                 replace(finding, tracking_id=uids.tracking_id(header, finding.number, unique), tracking_uid=unique)
             )
-        return replace(prediction, header=without_path(header), findings=tuple(findings))
+        return replace(scored, header=without_path(header), findings=tuple(findings))
 
     def failed(self, failed: Failed, header: Header | None = None) -> Failed:
         """A failure to be kept. Its detail may quote a path or a value of the file and is left out."""
@@ -172,7 +172,11 @@ class Deidentifier:
 
     def file(self, file: SourceFile) -> SourceFile:
         """A file with a name that says nothing: folders and names often carry those of patients, times their dates."""
-        return SourceFile(Path(), f"file-{self._secret('file', file.relative).hex()[:20]}", file.size, 0)
+        return SourceFile(Path(), self.file_name(file.relative), file.size, 0)
+
+    def file_name(self, relative: str) -> str:
+        """The name of a file of that place in the archive."""
+        return f"file-{self._secret('file', relative).hex()[:20]}"
 
 
 def earlier(date: str, days: int) -> str:

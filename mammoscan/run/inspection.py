@@ -53,7 +53,9 @@ def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspect
     point = bundle.point(analysis.point)
     with contextlib.closing(Scorer(bundle, config, point.finding)) as scorer:
         scorer.add(PlannedImage(found, found, "", found.density), analysed)
-        ((_, prediction),) = scorer.finish()
+        ((_, scored),) = scorer.finish()
+    assert analysed.preview is not None
+    prediction = Prediction.of(scored, analysed.preview)
     panel = figures.inspect_panel(prediction, point.image)
     good, png = cv2.imencode(".png", panel[:, :, ::-1])
     if not good:

@@ -1,10 +1,10 @@
 """What is done, and with what: SQLite in the output folder, written by one process only.
 
-``images`` holds one row an analysed or failed image under a key of everything that decides its
-result (file identity, configuration, model, density, software); ``studies`` one row a reported
-study under a key of its images' keys. A row is committed only after the files it speaks of are
-whole on disk. A row that cannot be read back (damaged, or of another version) counts as missing, so
-that its image or study is done again; it is said in the log.
+``images`` holds one row an analysed or failed image: the key of what decides its result (identity, density, model,
+configuration, software), the digest of the file's content, and the result. ``studies`` holds one row a reported study
+with its table rows, ``outputs`` its files. The files of the archive are in ``inventory``'s tables. A row is committed
+only after the files it speaks of are whole on disk. A row that cannot be read back (damaged, or of another version)
+counts as missing, so that its image or study is done again; it is said in the log.
 """
 
 from __future__ import annotations
@@ -12,64 +12,117 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mammoscan.core import faults, store
-from mammoscan.core.domain import Failed, Prediction
-from mammoscan.core.errors import UsageError
-from mammoscan.report.tables import COLUMNS
-from mammoscan.run import codec
+from mammoscan.core.errors import Reason, Stage, UsageError
+from mammoscan.run import codec, inventory, tables
 from mammoscan.send import queue
 from mammoscan.send.objects import ResultObject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from mammoscan.core.domain import Failed, Header, Scored
 
 log = logging.getLogger(__name__)
 
 NAME = "ledger.sqlite"
-SCHEMA = 1
+SCHEMA = 2
 PATIENCE = 5.0  # seconds to wait for another program that holds the state file
+# Changes are brought to the disk together: what a crash within this time loses is done again.
+COMMIT_SECONDS = 0.5
+_CACHE = 16 << 10  # kibibytes that SQLite keeps of the file; the same for any size of it
+_RUNNING = "running"  # noted while a run changes something
+_COUNTER = 24  # where SQLite counts the changes of a file (its file format, 1.3.7)
 _TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE images (
-    sop_instance_uid TEXT PRIMARY KEY, key TEXT NOT NULL, failed INTEGER NOT NULL, result BLOB NOT NULL
+    sop_instance_uid TEXT PRIMARY KEY, study_instance_uid TEXT NOT NULL, key TEXT NOT NULL, content BLOB NOT NULL,
+    code TEXT NOT NULL, stage TEXT NOT NULL, detail TEXT NOT NULL, result BLOB NOT NULL
 );
+CREATE INDEX images_failed ON images (code) WHERE code <> '';
 CREATE TABLE studies (
-    study_instance_uid TEXT PRIMARY KEY, key TEXT NOT NULL, created TEXT NOT NULL,
-    outputs TEXT NOT NULL, rows TEXT NOT NULL
+    study_instance_uid TEXT PRIMARY KEY, key TEXT NOT NULL, results TEXT NOT NULL, created TEXT NOT NULL,
+    columns TEXT NOT NULL, above INTEGER NOT NULL, rows BLOB NOT NULL
 );
+CREATE TABLE outputs (
+    path TEXT PRIMARY KEY, study_instance_uid TEXT NOT NULL, sha256 TEXT NOT NULL, sop_class_uid TEXT NOT NULL,
+    sop_instance_uid TEXT NOT NULL, series_instance_uid TEXT NOT NULL
+) WITHOUT ROWID;
 """
-# Made where they are missing: state files of earlier versions lack them.
 # removals: files (path below the output folder) that are no results any more and may still lie there.
 # withdrawn: studies whose results were withdrawn, with the code of the reason.
-_LATER_TABLES = """
+_KEPT_TABLES = """
 CREATE TABLE IF NOT EXISTS removals (path TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS withdrawn (study_instance_uid TEXT PRIMARY KEY, code TEXT NOT NULL) WITHOUT ROWID;
 """
 
-Rows = dict[str, list[list[str]]]
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A result file: its path below the output folder, its SHA-256 and, of a DICOM object, its UIDs ('' else)."""
+
+    path: str
+    sha256: str
+    sop_class_uid: str = ""
+    sop_instance_uid: str = ""
+    series_instance_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyRecord:
-    """A reported study: key, creation (YYYYMMDD, HHMMSS), output files (path below the output
-    folder to SHA-256) and its table rows.
+    """A reported study.
+
+    key: of everything that its files and rows follow from; results: of what its findings follow from, without the
+    places of the files and the kinds that are written. created: YYYYMMDD, HHMMSS. above: findings at or above the
+    operating point. rows: of the tables, as ``tables.packed`` gives them.
     """
 
     key: str
+    results: str
     created: tuple[str, str]
-    outputs: Mapping[str, str]
-    rows: Rows
+    outputs: tuple[Output, ...]
+    above: int
+    rows: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """What is kept of an image. content: digest of the file, b'' where it is not known.
+
+    reason: why it failed, with stage and detail; None for an analysed one, whose result is ``result``.
+    """
+
+    sop_instance_uid: str
+    study_instance_uid: str
+    key: str
+    content: bytes
+    reason: Reason | None = None
+    stage: Stage = Stage.PIXELS
+    detail: str = ""
+    result: bytes = b""
+
+    @classmethod
+    def of(cls, result: Scored | Failed, header: Header, key: str, content: bytes) -> ImageRecord:
+        """The record of a result about ``header``, as it is written."""
+        uids = (header.sop_instance_uid, header.study.study_instance_uid)
+        reason: Reason | None = getattr(result, "reason", None)
+        if reason is None:
+            return cls(*uids, key, content, result=codec.encode_scored(result))  # type: ignore[arg-type]
+        return cls(*uids, key, content, reason, result.stage, result.detail)  # type: ignore[union-attr]
 
 
 class Ledger:
     """The state of one output folder. Use as a context manager."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._path = folder / NAME
+        self.notes: list[str] = []  # what the user should be told of an older state file
         try:
             self._open()
         except sqlite3.Error as error:
@@ -84,43 +137,135 @@ class Ledger:
             raise faults.damaged(self._path, "it is empty, and there are results beside it")
         self._db = sqlite3.connect(self._path, isolation_level="DEFERRED", timeout=PATIENCE)
         self._db.execute("PRAGMA synchronous = FULL")
-        if not self._has_tables():
-            with self._db:
-                self._db.executescript("BEGIN;" + _TABLES)
-                self._db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
-        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'withdrawn'").fetchone():
-            with self._db:
-                self._db.executescript(_LATER_TABLES)
-        found = self._meta("schema")
-        if found != str(SCHEMA):
+        self._db.execute(f"PRAGMA cache_size = -{_CACHE}")
+        self._committed = time.monotonic()
+        self._changed = False
+        found = self._meta("schema") if self._has("meta") else None
+        if found is None and self._has("studies"):
+            raise faults.damaged(self._path, "it does not say its version")
+        if found not in {None, "1", str(SCHEMA)}:
             raise UsageError(
                 f"the state file has schema {found}, this version needs {SCHEMA}",
                 path=self._path,
                 remedy="choose a new --out folder, or use the version of mammoscan that wrote it",
             )
+        self.foreign = self._changes() != int(self._meta("changes") or 0) if found == str(SCHEMA) else False
+        if found != str(SCHEMA):
+            self._make(old=found == "1")
+        self._db.commit()
+
+    def _make(self, *, old: bool) -> None:
+        """The tables of this version, with what an older state file holds."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            if old:
+                self._db.execute("ALTER TABLE studies RENAME TO studies_1")
+                # Results of images are of another form; they are made again from the archive, the studies' stand.
+                self._db.execute("DROP TABLE images")
+            for statement in (_TABLES + _KEPT_TABLES + inventory.TABLES).split(";"):
+                self._db.execute(statement)
+            if old:
+                self._take_over()
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
+
+    def _take_over(self) -> None:
+        """Studies of schema 1, whose outputs and rows were JSON. One that cannot be read back stays as one without rows."""
+        count = 0
+        cursor = self._db.execute("SELECT study_instance_uid, key, created, outputs, rows FROM studies_1")
+        for uid, _, created, outputs, rows in cursor:
+            count += 1
+            try:
+                packed, when = tables.packed(_rows(rows)), _created(created)
+                files = dict(_texts(json.loads(outputs)).items())
+            except (ValueError, TypeError, AttributeError):
+                packed, when, files = b"", ("", ""), dict.fromkeys(self._lying(uid), "")
+            self._insert_study(uid, StudyRecord("", "", when, tuple(map(Output, files, files.values())), 0, packed))
+        self._db.execute("DROP TABLE studies_1")
+        if count:
+            self.notes.append(
+                "the state file is of an earlier version and was taken over: its studies stand, what was sent is known, "
+                "and the images that are still in the archive are analysed again"
+            )
 
     def __enter__(self) -> Ledger:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._db.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is not None:
+                self._db.rollback()
+            else:
+                self._db.commit()
+                if not self.foreign and self._changes() != int(self._meta("changes") or 0):
+                    # Counted one further by this very change.
+                    self._set_meta("changes", str(self._changes() + 1))
+                    self._db.commit()
+        finally:
+            self._db.close()
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The database, for the queues of ``send``, which live in a table of their own."""
+        """The database, for the inventory and the queues of ``send``, which live in tables of their own."""
         return self._db
 
-    def dicom_objects(self) -> Iterator[ResultObject]:
-        """The DICOM objects among the results in the order of their paths; nothing is known of their UIDs."""
-        outputs = (item for _, record in self.studies() for item in record.outputs.items())
-        yield from (ResultObject(path, sha256) for path, sha256 in sorted(outputs) if path.endswith(".dcm"))
+    def changed(self, *, now: bool = False) -> None:
+        """Something was changed: bring it to the disk, at once or with what else changes soon."""
+        if not self._changed:
+            self._changed = True
+            self._set_meta(_RUNNING, "yes")
+        if now or time.monotonic() - self._committed >= COMMIT_SECONDS:
+            self.commit()
 
-    def _has_tables(self) -> bool:
-        return bool(self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchone())
+    @property
+    def cut_off(self) -> bool:
+        """Whether the last run that changed something did not come to its end, or another program changed the file."""
+        return bool(self._meta(_RUNNING)) or self.foreign
+
+    def checked(self) -> None:
+        """What was cut off is completed, and every row was read back."""
+        self.foreign = False
+        self._set_meta(_RUNNING, "")
+        self._changed = False
+
+    def finished(self) -> None:
+        """The run came to its end."""
+        if self._changed:
+            self._set_meta(_RUNNING, "")
+            self._changed = False
+            self.commit()
+
+    def commit(self) -> None:
+        """Bring all changes to the disk."""
+        self._db.commit()
+        self._committed = time.monotonic()
+
+    def _has(self, table: str) -> bool:
+        return bool(self._db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone())
+
+    def _changes(self) -> int:
+        """How often the state file was changed, by whomever, as SQLite counts."""
+        with self._path.open("rb") as stream:
+            stream.seek(_COUNTER)
+            return int.from_bytes(stream.read(4), "big")
+
+    # ------------------------------------------------------------------ facts about the folder
 
     def _meta(self, key: str) -> str | None:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
+
+    def _set_meta(self, key: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def fact(self, name: str) -> str:
+        """What was noted under a name, '' for nothing."""
+        return self._meta(name) or ""
+
+    def note(self, name: str, value: str) -> None:
+        """Note something under a name."""
+        if self.fact(name) != value:
+            self._set_meta(name, value)
+            self.changed()
 
     def claim(self, names: str) -> None:
         """Bind the folder to one kind of names: '' for identities, else the fingerprint of a pseudonyms' key.
@@ -132,45 +277,72 @@ class Ledger:
         """
         bound = self._meta("names")
         if bound is None and names:
-            used = self._db.execute("SELECT 1 FROM images UNION SELECT 1 FROM studies").fetchone()
-            if used is None and not (self._path.parent / "studies").exists():
-                with self._db:
-                    self._db.execute("INSERT INTO meta VALUES ('names', ?)", (names,))
+            used = self._db.execute("SELECT 1 FROM images UNION SELECT 1 FROM studies UNION SELECT 1 FROM files")
+            if used.fetchone() is None and not (self._folder / "studies").exists():
+                self._set_meta("names", names)
+                self.changed(now=True)
                 return
         if (bound or "") != names:
             raise UsageError(
                 "this folder holds results under other names: with identities, or with pseudonyms of another key",
-                path=self._path.parent,
+                path=self._folder,
                 remedy="choose a new --out, or the options and the key that the folder was made with",
             )
 
-    def image(self, sop_instance_uid: str, key: str) -> Prediction | Failed | None:
-        """The result of an image if it was made with the same key and can be read back, else None."""
-        row = self._db.execute(
-            "SELECT failed, result FROM images WHERE sop_instance_uid = ? AND key = ?", (sop_instance_uid, key)
-        ).fetchone()
+    # ------------------------------------------------------------------ images
+
+    def image(self, sop_instance_uid: str) -> ImageRecord | None:
+        """What is kept of an image, None where nothing is or it cannot be read."""
+        row = self._db.execute("SELECT * FROM images WHERE sop_instance_uid = ?", (sop_instance_uid,)).fetchone()
         if row is None:
             return None
+        uid, study, key, content, code, stage, detail, result = row
         try:
-            return codec.decode(Failed if row[0] else Prediction, row[1])  # type: ignore[return-value]
+            return ImageRecord(
+                uid,
+                study,
+                key,
+                _bytes(content),
+                Reason.of(code) if code else None,
+                Stage(stage),
+                detail,
+                _bytes(result),
+            )
         except ValueError:
             log.warning("the kept result of image %s cannot be read back: it is done again", sop_instance_uid)
             return None
 
-    def image_status(self, sop_instance_uid: str, key: str) -> bool | None:
-        """None where the image must be done; else whether it failed."""
-        row = self._db.execute(
-            "SELECT failed FROM images WHERE sop_instance_uid = ? AND key = ?", (sop_instance_uid, key)
-        ).fetchone()
-        return None if row is None else bool(row[0])
+    def scored(self, record: ImageRecord, header: Header) -> Scored | None:
+        """The result of an analysed image, None where it cannot be read back."""
+        try:
+            return codec.decode_scored(record.result, header)
+        except ValueError:
+            log.warning("the kept result of image %s cannot be read back: it is done again", record.sop_instance_uid)
+            return None
 
-    def record_images(self, results: Iterable[tuple[str, str, Prediction | Failed]]) -> None:
-        """Keep (SOPInstanceUID, key, result) rows, in one transaction."""
-        with self._db:
-            self._db.executemany(
-                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)",
-                [(uid, key, isinstance(result, Failed), codec.encode(result)) for uid, key, result in results],
-            )
+    def record_image(self, record: ImageRecord) -> None:
+        """Keep what became of an image."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                record.sop_instance_uid,
+                record.study_instance_uid,
+                record.key,
+                record.content,
+                record.reason.code if record.reason else "",
+                record.stage.value,
+                record.detail,
+                record.result,
+            ),
+        )
+        self.changed()
+
+    def forget_image(self, sop_instance_uid: str) -> None:
+        """Drop what cannot be read back."""
+        self._db.execute("DELETE FROM images WHERE sop_instance_uid = ?", (sop_instance_uid,))
+        self.changed()
+
+    # ------------------------------------------------------------------ studies
 
     def has_study(self, study_instance_uid: str) -> bool:
         """Whether the study was reported, also where its record cannot be read back."""
@@ -180,63 +352,151 @@ class Ledger:
     def study(self, study_instance_uid: str) -> StudyRecord | None:
         """The record of a reported study; None where there is none that can be read back."""
         row = self._db.execute(
-            "SELECT key, created, outputs, rows FROM studies WHERE study_instance_uid = ?", (study_instance_uid,)
+            "SELECT key, results, created, columns, above, rows FROM studies WHERE study_instance_uid = ?",
+            (study_instance_uid,),
         ).fetchone()
         try:
-            return None if row is None else _record(row)
+            return None if row is None else _record(row, self.outputs(study_instance_uid))
         except ValueError:
             log.warning("the record of study %s cannot be read back: it is reported again", study_instance_uid)
             return None
 
+    def outputs(self, study_instance_uid: str) -> tuple[Output, ...]:
+        """The files of a reported study, by path."""
+        rows = self._db.execute(
+            "SELECT path, sha256, sop_class_uid, sop_instance_uid, series_instance_uid FROM outputs "
+            "WHERE path BETWEEN ? AND ? AND study_instance_uid = ? ORDER BY path",
+            (*_below(study_instance_uid), study_instance_uid),
+        )
+        return tuple(Output(*row) for row in rows)
+
+    def paths(self) -> Iterator[tuple[str, str]]:
+        """Every result file by path, with its study."""
+        after = ""
+        while page := self._db.execute(
+            "SELECT path, study_instance_uid FROM outputs WHERE path > ? ORDER BY path LIMIT 2000", (after,)
+        ).fetchall():
+            yield from page
+            after = page[-1][0]
+
     def record_study(self, study_instance_uid: str, record: StudyRecord) -> None:
         """Keep a reported study. Its files must be on disk; those of its last report alone are to be removed."""
-        with self._db:
-            stale = set(self._outputs(study_instance_uid)) - set(record.outputs)
-            self._db.execute(
-                "INSERT OR REPLACE INTO studies VALUES (?, ?, ?, ?, ?)",
-                (
-                    study_instance_uid,
-                    record.key,
-                    json.dumps(record.created),
-                    json.dumps(dict(record.outputs), sort_keys=True),
-                    json.dumps(record.rows, ensure_ascii=False),
-                ),
-            )
-            self._db.execute("DELETE FROM withdrawn WHERE study_instance_uid = ?", (study_instance_uid,))
-            self._doom(stale)
+        before = {output.path for output in self.outputs(study_instance_uid)}
+        stale = before - {output.path for output in record.outputs}
+        self._insert_study(study_instance_uid, record)
+        self._db.execute("DELETE FROM withdrawn WHERE study_instance_uid = ?", (study_instance_uid,))
+        self._doom(stale)
+        self.changed(now=bool(stale))
 
-    def studies(self) -> Iterator[tuple[str, StudyRecord]]:
-        """All reported studies whose records can be read back, by StudyInstanceUID."""
-        return ((uid, record) for uid, record in self.every_study() if record is not None)
+    def _insert_study(self, uid: str, record: StudyRecord) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO studies VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                uid,
+                record.key,
+                record.results,
+                json.dumps(record.created),
+                tables.VERSION,
+                record.above,
+                record.rows,
+            ),
+        )
+        self._forget_outputs(uid)
+        self._db.executemany(
+            "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?, ?, ?)",
+            [(o.path, uid, o.sha256, o.sop_class_uid, o.sop_instance_uid, o.series_instance_uid) for o in record.outputs],
+        )  # fmt: skip
 
-    def every_study(self) -> Iterator[tuple[str, StudyRecord | None]]:
-        """All reported studies by StudyInstanceUID; None for a record that cannot be read back."""
-        for uid, *row in self._db.execute(
-            "SELECT study_instance_uid, key, created, outputs, rows FROM studies ORDER BY study_instance_uid"
+    def _forget_outputs(self, uid: str) -> None:
+        self._db.execute(
+            "DELETE FROM outputs WHERE path BETWEEN ? AND ? AND study_instance_uid = ?", (*_below(uid), uid)
+        )
+
+    def rows(self) -> Iterator[tuple[str, bytes]]:
+        """Table rows of every reported study, by StudyInstanceUID; b'' for those that cannot be read back."""
+        after = ""
+        while page := self._db.execute(
+            "SELECT study_instance_uid, columns, rows FROM studies WHERE study_instance_uid > ? "
+            "ORDER BY study_instance_uid LIMIT 200",
+            (after,),
+        ).fetchall():
+            for after, columns, rows in page:
+                yield after, rows if columns == tables.VERSION and isinstance(rows, bytes) else b""
+
+    def unreadable(self) -> Iterator[str]:
+        """StudyInstanceUIDs of the studies whose records, or results of images, cannot be read back.
+
+        Every row is read: asked for where the state file was changed by another program, or a run was cut off.
+        """
+        for (uid,) in self._pages(
+            "SELECT study_instance_uid FROM studies WHERE study_instance_uid > ? ORDER BY 1 LIMIT 500"
         ):
-            try:
-                yield uid, _record(row)
-            except ValueError:
-                yield uid, None
+            if self.study(uid) is None:
+                yield uid
+        for (uid,) in self._pages(
+            "SELECT sop_instance_uid FROM images WHERE sop_instance_uid > ? ORDER BY 1 LIMIT 500"
+        ):
+            found = self.image(uid)
+            if found is None or not (found.reason or codec.can_be_read(found.result)):
+                (study,) = self._db.execute(
+                    "SELECT study_instance_uid FROM images WHERE sop_instance_uid = ?", (uid,)
+                ).fetchone()
+                self.forget_image(uid)
+                yield study
+
+    def _pages(self, statement: str) -> Iterator[tuple[str]]:
+        """Rows in the order of their first column, so many at once that memory does not grow with the table."""
+        after = ""
+        while page := self._db.execute(statement, (after,)).fetchall():
+            yield from page
+            after = page[-1][0]
+
+    def above(self) -> int:
+        """Findings at or above the operating point, of the studies that have a file in the archive."""
+        (count,) = self._db.execute(
+            "SELECT coalesce(sum(above), 0) FROM studies WHERE EXISTS (SELECT 1 FROM files "
+            "WHERE files.study = study_instance_uid AND files.status <> ?)",
+            (inventory.Status.GONE,),
+        ).fetchone()
+        return int(count)
+
+    # ------------------------------------------------------------------ results for ``send``
+
+    def dicom_objects(self) -> Iterator[ResultObject]:
+        """The DICOM objects among the results, by path."""
+        after = ""
+        while page := self._db.execute(
+            "SELECT path, sha256, sop_class_uid, sop_instance_uid, series_instance_uid, study_instance_uid "
+            "FROM outputs WHERE path > ? ORDER BY path LIMIT 500",
+            (after,),
+        ).fetchall():
+            for row in page:
+                if row[0].endswith(".dcm"):
+                    yield ResultObject(*row)
+            after = page[-1][0]
 
     # ------------------------------------------------------------------ results that are no more
 
     def withdraw(self, study_instance_uid: str, code: str) -> None:
         """Forget a reported study: no rows, nothing left to be sent; its files are to be removed."""
-        with self._db:
-            doomed = self._outputs(study_instance_uid)
-            queue.forget(self._db, doomed)
-            self._db.execute("DELETE FROM studies WHERE study_instance_uid = ?", (study_instance_uid,))
-            self._db.execute("INSERT OR REPLACE INTO withdrawn VALUES (?, ?)", (study_instance_uid, code))
-            self._doom(doomed)
+        doomed = self._files(study_instance_uid)
+        queue.forget(self._db, doomed)
+        self._db.execute("DELETE FROM studies WHERE study_instance_uid = ?", (study_instance_uid,))
+        self._forget_outputs(study_instance_uid)
+        self._db.execute("INSERT OR REPLACE INTO withdrawn VALUES (?, ?)", (study_instance_uid, code))
+        self._doom(doomed)
+        self.changed(now=True)
 
-    def withdrawn(self) -> dict[str, str]:
-        """Studies whose results were withdrawn and that were not reported since: UID to the reason's code."""
-        return dict(self._db.execute("SELECT study_instance_uid, code FROM withdrawn").fetchall())
+    def withdrawn(self, study_instance_uid: str) -> str:
+        """The code of the reason why results were withdrawn and not made again since, '' where they were not."""
+        row = self._db.execute(
+            "SELECT code FROM withdrawn WHERE study_instance_uid = ?", (study_instance_uid,)
+        ).fetchone()
+        return "" if row is None else str(row[0])
 
     def sent(self, study_instance_uid: str) -> dict[str, int]:
         """How many objects of a study each destination has."""
-        return queue.sent_counts(self._db, self._outputs(study_instance_uid))
+        return queue.sent_counts(self._db, self._files(study_instance_uid))
 
     def removals(self) -> list[str]:
         """Files that are no results any more and may still lie there."""
@@ -244,27 +504,23 @@ class Ledger:
 
     def removed(self, paths: Iterable[str]) -> None:
         """Note that files are gone."""
-        with self._db:
-            self._db.executemany("DELETE FROM removals WHERE path = ?", [(path,) for path in paths])
+        self._db.executemany("DELETE FROM removals WHERE path = ?", [(path,) for path in paths])
+        self.changed()
 
     def _doom(self, paths: Iterable[str]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO removals VALUES (?)", [(path,) for path in paths])
 
-    def _outputs(self, study_instance_uid: str) -> list[str]:
-        """The files of a study; where its record cannot be read back, those that lie in its folder."""
-        row = self._db.execute(
-            "SELECT outputs FROM studies WHERE study_instance_uid = ?", (study_instance_uid,)
-        ).fetchone()
-        if row is None:
-            return []
-        try:
-            return sorted(_texts(json.loads(row[0])).keys())
-        except (ValueError, TypeError, AttributeError):
-            below = store.study_folder(study_instance_uid)
-            return sorted(f"{below}/{path.name}" for path in (self._path.parent / below).glob("*.*"))
+    def _files(self, study_instance_uid: str) -> list[str]:
+        """The files of a study, with those that lie in its folder unknown to the state file."""
+        known = [output.path for output in self.outputs(study_instance_uid)]
+        return sorted({*known, *self._lying(study_instance_uid)})
+
+    def _lying(self, study_instance_uid: str) -> list[str]:
+        below = store.study_folder(study_instance_uid)
+        return sorted(f"{below}/{path.name}" for path in (self._folder / below).glob("*.*"))
 
 
-def _record(row: tuple[str, str, str, str] | list[str]) -> StudyRecord:
+def _record(row: tuple[Any, ...], outputs: tuple[Output, ...]) -> StudyRecord:
     """A study's record from its row.
 
     Raises
@@ -272,16 +528,41 @@ def _record(row: tuple[str, str, str, str] | list[str]) -> StudyRecord:
     ValueError
         When the row is damaged, or holds table rows of a version with other columns.
     """
+    key, results, created, columns, above, rows = row
+    if columns != tables.VERSION:
+        raise ValueError("rows with other columns")
+    for _ in tables.unpacked(rows):
+        pass
+    if not isinstance(key, str) or not isinstance(results, str) or not outputs:
+        raise ValueError("a damaged record")
+    return StudyRecord(key, results, _created(created), outputs, int(above), rows)
+
+
+def _below(study_instance_uid: str) -> tuple[str, str]:
+    """The first and the last path that a file in the folder of a study can have."""
+    folder = store.study_folder(study_instance_uid)
+    return f"{folder}/", f"{folder}/\U0010ffff"
+
+
+def _created(text: str) -> tuple[str, str]:
     try:
-        key, created, outputs, rows = row
-        date, time = json.loads(created)
-        tables = {name: [list(_texts(cells)) for cells in lines] for name, lines in json.loads(rows).items()}
-        for name, lines in tables.items():
-            if name not in COLUMNS or any(len(cells) != len(COLUMNS[name]) for cells in lines):
-                raise ValueError(f"rows of {name} with other columns")
-        return StudyRecord(key, (date, time), dict(_texts(json.loads(outputs)).items()), tables)
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"a damaged record: {error}") from error
+        date, clock = json.loads(text)
+    except TypeError as error:
+        raise ValueError("no date and time") from error
+    if not isinstance(date, str) or not isinstance(clock, str):
+        raise ValueError("no date and time")
+    return date, clock
+
+
+def _bytes(value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise ValueError("no bytes")
+    return value
+
+
+def _rows(text: str) -> dict[str, list[list[str]]]:
+    """Table rows of schema 1."""
+    return {name: [list(_texts(cells)) for cells in lines] for name, lines in json.loads(text).items()}
 
 
 def _texts(value: Any) -> Any:

@@ -1,73 +1,56 @@
-"""The story of a run: find, read headers, plan, analyse, classify, report, keep the state."""
+"""The story of a run: take stock of the archive, plan, work, publish, keep the state and the tables."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import logging
+import os
 import sqlite3
 import time
 from collections import defaultdict
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from mammoscan import __version__
 from mammoscan.archive import density, discover
 from mammoscan.core import faults, store, verdict
-from mammoscan.core.domain import (
-    Analysed,
-    DensityReading,
-    Failed,
-    Header,
-    ModelIdentity,
-    Prediction,
-    ReportContext,
-    RunSummary,
-    Skipped,
-)
+from mammoscan.core.domain import ReportContext, RunSummary, Skipped, SourceFile
 from mammoscan.core.errors import Reason, Stage, UsageError
-from mammoscan.image.analyse import analyse, failed
 from mammoscan.model import bundle as bundles
 from mammoscan.report import pdf_words as words
-from mammoscan.report import tables
-from mammoscan.run import keyfile, publish, runfile, withdraw
-from mammoscan.run.deidentify import Deidentifier
-from mammoscan.run.ledger import NAME, Ledger, StudyRecord
-from mammoscan.run.plan import PlannedImage, StudyPlan, plan_studies
+from mammoscan.run import keyfile, previews, runfile, tables, tasks, withdraw, work
+from mammoscan.run.inventory import Inventory, Status
+from mammoscan.run.ledger import NAME, Ledger
+from mammoscan.run.planner import Planner, Rules
+from mammoscan.run.policy import Plain, Policy, Pseudonymous
 from mammoscan.run.pool import Crashed, Task, WorkPool, can_start_workers, worker_count
 from mammoscan.run.score import Scorer
+from mammoscan.run.tasks import Settings
+from mammoscan.run.work import Counts, Engine, Pump
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
+    from typing import Any
 
-    from mammoscan.core.console import Console, Ticker
+    from mammoscan.archive.density import DensityTable
+    from mammoscan.core.console import Console
+    from mammoscan.core.domain import Header, OperatingPoint
+    from mammoscan.model.bundle import Bundle
     from mammoscan.run.config import RunConfig
+    from mammoscan.run.plan import PlannedImage
+    from mammoscan.run.planner import PlannedStudy
 
 log = logging.getLogger(__name__)
 
-# Images in flight (submitted or waiting to be classified) for each worker: enough to keep the
-# workers busy while the network runs, few enough to bound the memory.
+# Pieces of work in flight for each worker: enough to keep them busy while the network runs, few enough to bound memory.
 IN_FLIGHT = 3
-
-
-Ended = Header | Skipped | Failed  # how a file ends; a header stands for an image that was analysed
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedStudy:
-    """A study with the key of its results, and that of its files: which kinds are written is part of it.
-
-    plan: as it is written. days: by how many days its dates are moved earlier.
-    """
-
-    plan: StudyPlan
-    days: int
-    images: tuple[PlannedImage, ...]
-    result_key: str
-    key: str
+CHUNK = 64  # headers a task: enough to hide what a task costs
+LOOK_SECONDS = 300.0  # after which the tables are brought up to date while a run goes on
+LOOK_SHARE = 20  # and at least as many times as long as that took
+_READER = "reader"  # notes of the ledger: with what headers were read,
+_RULES = "rules"  # and what decided results in the last run
 
 
 def run(config: RunConfig, console: Console) -> RunSummary:
@@ -102,15 +85,18 @@ def _run(config: RunConfig, console: Console) -> RunSummary:
     _check_folders(config)
     # Read before anything is made: a bad table leaves no folder, no state and no time spent behind.
     densities = density.read_density_table(config.density_csv) if config.density_csv else None
-    masking = _deidentifier(config, console)
+    policy = _policy(config, console)
     with store.output_lock(config.out), Ledger(config.out) as ledger:
-        ledger.claim(masking.fingerprint() if masking else "")
-        store.remove_partial_files(config.out)
-        summary = _Run(config, console, ledger, masking, densities, began).go()
+        ledger.claim(policy.fingerprint)
+        for note in ledger.notes:
+            console.note(note)
+            log.warning("%s", note)
+        summary = Run(config, console, ledger, policy, densities, began).go()
         if config.send is None:
             return summary
         from mammoscan.send.deliver import deliver
 
+        ledger.commit()
         delivery = deliver(ledger, config.out, config.send, console)
         seconds = time.monotonic() - began
         return replace(summary, sent=delivery.sent, unsent=delivery.unsent, seconds=seconds)
@@ -129,435 +115,341 @@ def _check_folders(config: RunConfig) -> None:
         )
 
 
-def _deidentifier(config: RunConfig, console: Console) -> Deidentifier | None:
+def _policy(config: RunConfig, console: Console) -> Policy:
     if config.deidentify is None:
-        return None
+        return Plain()
     key, said = keyfile.read_or_make(config.deidentify, not_below=(config.out, config.archive))
     if said:
         console.note(said)
-    return Deidentifier(key)
+    return Pseudonymous(key)
 
 
-class _Run:
-    """One run's state between its steps."""
+class Run:
+    """One run: each method is a step of the story, in this order."""
 
     def __init__(
-        self, config: RunConfig, console: Console, ledger: Ledger, masking: Deidentifier | None,
-        densities: density.DensityTable | None, began: float,
+        self, config: RunConfig, console: Console, ledger: Ledger, policy: Policy, densities: DensityTable | None,
+        began: float,
     ) -> None:  # fmt: skip
         self.config = config
-        self.masking = masking
-        self.densities = densities
         self.console = console
         self.ledger = ledger
+        self.policy = policy
+        self.densities = densities
         self.began = began
-        self.bundle = bundles.load(config.model)
-        self.identity: ModelIdentity = self.bundle.identity
-        point = self.bundle.point(config.analysis.point)
-        self.threshold, self.threshold_name, self.cost = point.image, point.name, point.cost
-        self.breast_threshold, self.finding_threshold = point.breast, point.finding
-        self.digest = config.analysis.digest()
+        self.bundle: Bundle = bundles.load(config.model)
+        self.point: OperatingPoint = self.bundle.point(config.analysis.point)
         self.workers = _workers(config, console)
-        self.stage_seconds: defaultdict[str, float] = defaultdict(float)
-        self.done_now: set[str] = set()  # images by SOPInstanceUID
-        self.told: set[str] = set()  # failures that are in the log, by path below the archive
-        self.studies_now = 0
-        self.unreported: dict[str, Failed] = {}  # why, by SOPInstanceUID of the images of studies without reports
-        self.withdrawn = 0
-        self.removed = 0  # files that are no results any more, of studies that were reported again
+        self.inventory = Inventory(ledger.connection, config.archive, policy, self._changed)
+        self.counts = Counts()
+        self._told = bytearray()  # a bit a file whose failure is in the log
+        self._looked = time.monotonic()
+        self._patience = LOOK_SECONDS
 
     def go(self) -> RunSummary:
+        """All of it."""
         self._log_start()
-        results = self._read_headers()
-        plans, loose = plan_studies(results)
-        # A study without a single mammogram has nothing to report; its files are still listed.
-        for plan in plans:
-            if not plan.headers:
-                loose += (*plan.skipped, *plan.failed)
-        if self.masking:
-            loose = tuple(self._masked(other) for other in loose)
-        loose = self._withdraw(loose, {p.study_instance_uid for p in plans if not p.headers})
-        studies = self._plan(tuple(p for p in plans if p.headers))
-        for other in (*loose, *(other for study in studies for other in study.plan.failed)):
-            if isinstance(other, Failed):
-                self._tell(other)
-        todo = [s for s in studies if not self._stands(s)]
-        if todo:
-            self._work(todo)
-        return self._finish(studies, loose)
+        self._tidy()
+        self._take_stock()
+        planner = Planner(self.inventory, self.ledger, self.policy, self._rules())
+        self._choose(planner)
+        self._compare_twins(planner)
+        changed = self._work(planner, self._plan(planner))
+        return self._finish(changed=changed)
+
+    def _changed(self) -> None:
+        tables.outdated(self.ledger)
+        self.ledger.changed()
 
     def _log_start(self) -> None:
-        config, model = self.config, self.identity
+        config, model = self.config, self.bundle.identity
         # With pseudonyms no path: folders carry the names of patients and institutions.
-        where = "" if self.masking else f", archive {config.archive.resolve()}, results {config.out.resolve()}"
-        log.info("start: mammoscan %s%s", __version__, where)
+        folders = f", archive {config.archive.resolve()}, results {config.out.resolve()}"
+        log.info("start: mammoscan %s%s", __version__, "" if self.policy.anonymous else folders)
         log.info(
             "settings: model %s %s (%s), configuration %s %s, threshold %g (%s), kinds %s, workers %d, settle seconds %g, "
             "retry failed %s, deidentify %s",
-            model.name, model.version, model.sha256[:12], self.digest[:12], dataclasses.asdict(config.analysis),
-            self.threshold, self.threshold_name, ",".join(config.write) or "none", self.workers, config.settle_seconds,
-            config.retry_failed, self.masking is not None,
+            model.name, model.version, model.sha256[:12], config.analysis.digest()[:12],
+            dataclasses.asdict(config.analysis), self.point.image, self.point.name, ",".join(config.write) or "none",
+            self.workers, config.settle_seconds, config.retry_failed, self.policy.anonymous,
         )  # fmt: skip
 
-    # ------------------------------------------------------------------ find and plan
+    # ------------------------------------------------------------------ take stock
 
-    def _read_headers(self) -> list[Header | Skipped | Failed]:
-        config = self.config
-        clock = time.monotonic()
-        files = []
-        with self.console.stage("finding files", None) as ticker:
-            for found in discover.walk(config.archive, out=config.out, follow_links=config.follow_links):
-                files.append(found)
-                ticker.advance(skipped=isinstance(found, Skipped), failed=isinstance(found, Failed))
-        results: list[Header | Skipped | Failed] = []
-        with self.console.stage("reading headers", len(files)) as ticker:
-            for result in discover.read_headers(
-                files,
-                include=config.analysis.include,
-                settle_seconds=config.settle_seconds,
-                workers=max(1, self.workers),
-            ):
-                results.append(result)
-                ticker.advance(skipped=isinstance(result, Skipped), failed=isinstance(result, Failed))
-        self.stage_seconds[Stage.HEADER.value] += time.monotonic() - clock
-        return results
+    def _tidy(self) -> None:
+        """Complete what a run that was cut off left, and find what was lost since."""
+        config, ledger = self.config, self.ledger
+        if ledger.cut_off or not ledger.fact(_READER):
+            store.remove_partial_files(config.out)
+        if ledger.cut_off:
+            bad = list(ledger.unreadable())
+            ledger.checked()
+            for uid in bad:  # done again, if its files are in the archive
+                self.inventory.to_do(uid)
+        withdraw.complete(ledger, config.out)  # what a killed run left to be removed
+        for uid in self._lost_outputs():
+            self.inventory.to_do(uid)
 
-    def _withdraw(self, loose: tuple[Skipped | Failed, ...], imageless: set[str]) -> tuple[Skipped | Failed, ...]:
-        """Withdraw what the archive contradicts; the files that have no study to be reported, as they are listed.
+    def _lost_outputs(self) -> Iterator[str]:
+        """Studies of whose files one does not lie in its folder any more."""
+        folder, names, lying = "", set[str](), set[str]()
+        study = ""
+        for path, uid in self.ledger.paths():
+            where = str(PurePosixPath(path).parent)
+            if where != folder:
+                if names - lying:
+                    yield study
+                folder, names, study = where, set(), uid
+                try:
+                    lying = set(os.listdir(self.config.out / where))  # noqa: PTH208 (names alone, a million times)
+                except OSError:
+                    lying = set()
+            names.add(PurePosixPath(path).name)
+        if names - lying:
+            yield study
 
-        imageless: studies without an image to analyse, by the UID that the archive gives.
-        """
-        withdraw.complete(self.ledger, self.config.out)  # what a killed run left to be removed
-        others_of: dict[str, list[Skipped | Failed]] = {self._uid(uid): [] for uid in sorted(imageless)}
-        for other in loose:
-            if other.study_instance_uid in others_of:
-                others_of[other.study_instance_uid].append(other)
-        self._withdrawn(withdraw.withdraw(self.ledger, self.config.out, others_of))
-        known = self.ledger.withdrawn()
-        return tuple(withdraw.noted(other, known) for other in loose)
+    def _take_stock(self) -> None:
+        """Hold the archive against the inventory; read the headers of what is new or changed."""
+        config, clock = self.config, time.monotonic()
+        reader = f"{__version__} {tables.VERSION}"
+        again = self.ledger.fact(_READER) != reader or config.compare_content
+        if config.compare_content:
+            self.inventory.forget_contents()
+        pool: WorkPool[int] = WorkPool(self.workers, in_flight=2 * IN_FLIGHT * max(1, self.workers))
+        with self.console.stages(("finding files", None), ("reading headers", None)) as (finding, reading):
 
-    def _withdrawn(self, withdrawals: list[withdraw.Withdrawal]) -> None:
-        self.withdrawn += len(withdrawals)
-        for withdrawal in withdrawals:
-            self.console.note(str(withdrawal))
+            def walked() -> Iterator[discover.Found]:
+                for found in discover.walk(config.archive, out=config.out, follow_links=config.follow_links):
+                    finding.advance(
+                        failed=not isinstance(found, (SourceFile, Skipped)), skipped=isinstance(found, Skipped)
+                    )
+                    yield found
 
-    def _uid(self, uid: str) -> str:
-        """A UID as it is written."""
-        return self.masking.uid(uid) if self.masking else uid
+            def chunks() -> Iterator[Task[int]]:
+                chunk: list[SourceFile] = []
+                for file in self.inventory.unread(walked(), again=again):
+                    chunk.append(file)
+                    if len(chunk) == CHUNK:
+                        yield Task(0, tasks.read_headers, (tuple(chunk), config.archive, config.settle_seconds))
+                        chunk = []
+                if chunk:
+                    yield Task(0, tasks.read_headers, (tuple(chunk), config.archive, config.settle_seconds))
 
-    def _plan(self, plans: tuple[StudyPlan, ...]) -> list[PlannedStudy]:
-        table = self.densities
+            for item in pool.results(chunks()):
+                if item is None:
+                    continue
+                for facts in item[1]:
+                    self.inventory.record(facts)
+                    reading.advance(skipped=facts.status is Status.SKIPPED, failed=facts.status is Status.FAILED)
+        self.inventory.lost()
+        self.ledger.note(_READER, reader)
+        self.ledger.commit()
+        self.counts.seconds[Stage.HEADER.value] += time.monotonic() - clock
+
+    def _rules(self) -> Rules:
+        config, table = self.config, self.densities
         if table is not None:
-            table = table.meeting(plan.headers[0].patient.patient_id for plan in plans)
+            table = table.meeting(header.patient.patient_id for header in self.inventory.headers())
             for note in table.notes:
                 self.console.note(f"--density-csv: {note}")
                 log.warning("--density-csv: %s", note)
-        studies = []
-        for plan in plans:
-            # Everything that needs identities is done on the plan itself; what is written comes from its mapped form.
-            written, days = plan, 0
-            if self.masking:
-                written = self.masking.plan(plan)
-                days = self.masking.days(self.masking.plan_code(plan))
-            images = []
-            for header, shown in zip(plan.headers, written.headers, strict=True):
-                known = density.best_density(header, plan.densities, table, None)
-                images.append(PlannedImage(header, shown, self._image_key(header, known), known))
-            key = self._study_key(plan, images)
-            kinds = ",".join(sorted(set(self.config.write)))
-            studies.append(PlannedStudy(written, days, tuple(images), key, f"{key} {kinds}"))
-        return studies
+        analysis = config.analysis
+        return Rules(
+            analysis.include, analysis.digest(), self.bundle.identity.sha256, self.point, config.write,
+            config.retry_failed, table,
+        )  # fmt: skip
 
-    def _image_key(self, header: Header, known: DensityReading | None) -> str:
-        file = header.file
-        return self._digest(
-            header.sop_instance_uid,
-            file.relative,
-            file.size,
-            file.mtime_ns,
-            None if known is None else (known.density.value, known.source.value),
-            self.digest,
-            self.identity.sha256,
-            __version__,
-        )
+    # ------------------------------------------------------------------ plan
 
-    def _study_key(self, plan: StudyPlan, images: list[PlannedImage]) -> str:
-        return self._digest(
-            sorted(image.key for image in images),
-            sorted((r.file.relative, r.reason.code) for r in _others(plan) if r.reason is not Reason.OUTPUT),
-            self.threshold,
-            self.breast_threshold,
-            self.finding_threshold,
-        )
+    def _choose(self, planner: Planner) -> None:
+        """Which studies are to be planned, beside those of which a file changed."""
+        key = planner.rules.key(self.policy)
+        if self.ledger.fact(_RULES) != key or self.config.compare_content:
+            self.inventory.all_to_do()
+        self.inventory.retry(failed=self.config.retry_failed)
+        self.ledger.note(_RULES, key)
 
-    def _digest(self, *parts: object) -> str:
-        """A digest for the state file: keyed where it must not confirm a guess of a path or a UID."""
-        return self.masking.digest(*parts) if self.masking else _digest(*parts)
+    def _compare_twins(self, planner: Planner) -> None:
+        """Hold files against each other that carry one SOPInstanceUID, in the workers."""
+        waiting: dict[int, tuple[Header, ...]] = {}
 
-    def _masked(self, other: Skipped | Failed) -> Skipped | Failed:
-        assert self.masking is not None
-        return self.masking.skipped(other) if isinstance(other, Skipped) else self.masking.failed(other)
+        def compared() -> Iterator[Task[int]]:
+            number = 0
+            for study in self.inventory.twins_to_do():
+                for _, headers in planner.unjudged(study):
+                    number += 1
+                    waiting[number] = headers
+                    yield Task(number, tasks.compare, (headers,))
 
-    def _as_written(self, image: PlannedImage, result: Prediction | Failed) -> Prediction | Failed:
-        """A result as it is kept."""
-        if self.masking is None:
-            return result
-        if isinstance(result, Prediction):
-            return self.masking.prediction(result, image.written)
-        return self.masking.failed(result, image.written)
+        pool: WorkPool[int] = WorkPool(self.workers, in_flight=IN_FLIGHT * max(1, self.workers))
+        for item in pool.results(compared()):
+            if item is not None:
+                # Files that are equal are not decoded, so what killed a process were two contents.
+                verdict_ = tasks.DIFFERENT if isinstance(item[1], Crashed) else item[1]
+                planner.judge(waiting.pop(item[0]), verdict_)
 
-    def _stands(self, study: PlannedStudy) -> bool:
-        """Whether an earlier run's results of this study are whole and still right."""
-        record = self.ledger.study(study.plan.study_instance_uid)
-        if record is None or record.key != study.key:
-            return False
-        if not all((self.config.out / name).is_file() for name in record.outputs):
-            return False
-        return not any(self._is_retried(image) for image in study.images)
-
-    # ------------------------------------------------------------------ analyse, classify, report
-
-    def _work(self, studies: list[PlannedStudy]) -> None:
-        open_images: dict[str, set[str]] = {}
-        by_uid = {study.plan.study_instance_uid: study for study in studies}
-        pool: WorkPool[tuple[str, str]] = WorkPool(self.workers, in_flight=IN_FLIGHT * max(1, self.workers))
-        planned: dict[str, PlannedImage] = {}
-        for study in studies:
-            waiting = {i.written.sop_instance_uid for i in study.images if self._must_do(i)}
-            open_images[study.plan.study_instance_uid] = waiting
-            planned.update({i.written.sop_instance_uid: i for i in study.images})
-        total = sum(map(len, open_images.values()))
-        with (
-            self.console.stages(("analysing images", total), ("writing reports", len(studies))) as (images, reports),
-            contextlib.closing(Scorer(self.bundle, self.config, self.finding_threshold)) as scorer,
-        ):
-
-            def report(study: PlannedStudy) -> None:
-                done = self._done(study)
-                lost = [i for i in study.images if i.written.sop_instance_uid not in done]
-                if lost:  # their rows cannot be read back
-                    open_images[study.plan.study_instance_uid].update(i.written.sop_instance_uid for i in lost)
-                    for image in lost:
-                        pool.add(self._image_task(image))
-                else:
-                    pool.add(self._report_task(study, done))
-
-            for uid, waiting in open_images.items():
-                if not waiting:
-                    report(by_uid[uid])
-
-            def keep(results: Sequence[tuple[PlannedImage, Prediction | Failed]]) -> None:
-                kept = [(image, self._as_written(image, result)) for image, result in results]
-                self.ledger.record_images([(i.written.sop_instance_uid, i.key, r) for i, r in kept])
-                for image, result in kept:
-                    self._count(result, images)
-                    study_uid = image.written.study.study_instance_uid
-                    open_images[study_uid].discard(image.written.sop_instance_uid)
-                    if not open_images[study_uid]:
-                        report(by_uid[study_uid])
-
-            for item in pool.results(self._image_tasks(studies, open_images)):
-                if item is None:
-                    keep(scorer.finish())
-                    continue
-                (kind, uid), outcome = item
-                if kind == "image":
-                    image = planned[uid]
-                    if isinstance(outcome, Crashed):
-                        outcome = failed(image.header, Stage.PIXELS, Reason.DECODER_CRASH)
-                    if isinstance(outcome, Analysed):
-                        scorer.add(image, outcome)
-                        keep(scorer.collect())
-                    else:
-                        keep([(image, outcome)])
-                else:
-                    self._keep_study(by_uid[uid], outcome, reports)
-            self.stage_seconds[Stage.CLASSIFY.value] += scorer.seconds
-
-    def _must_do(self, image: PlannedImage) -> bool:
-        status = self.ledger.image_status(image.written.sop_instance_uid, image.key)
-        return status is None or self._is_retried(image)
-
-    def _is_retried(self, image: PlannedImage) -> bool:
-        """Whether a kept result is a failure that is tried again: all where that is asked, else those of a moment."""
-        where = (image.written.sop_instance_uid, image.key)
-        if not self.ledger.image_status(*where):
-            return False
-        if self.config.retry_failed:
-            return True
-        kept = self.ledger.image(*where)
-        # Failures are listed in every run, so their rows must be readable too.
-        return kept is None or (isinstance(kept, Failed) and kept.reason.passing)
-
-    def _image_tasks(
-        self, studies: list[PlannedStudy], open_images: Mapping[str, set[str]]
-    ) -> Iterator[Task[tuple[str, str]]]:
-        for study in studies:
-            waiting = frozenset(open_images[study.plan.study_instance_uid])
-            for image in study.images:
-                uid = image.written.sop_instance_uid
-                if uid in waiting:
-                    yield self._image_task(image)
-
-    def _image_task(self, image: PlannedImage) -> Task[tuple[str, str]]:
-        bundle = self.bundle
-        settings = (self.config.analysis, bundle.crop, bundle.ranking, bundle.outlines, self.masking is not None)
-        return Task(("image", image.written.sop_instance_uid), analyse, (image.header, *settings))
-
-    def _done(self, study: PlannedStudy) -> dict[str, Prediction | Failed]:
-        """The kept results of a study's images that can be read back, by SOPInstanceUID."""
-        found = {i.written.sop_instance_uid: self.ledger.image(i.written.sop_instance_uid, i.key) for i in study.images}
-        return {uid: result for uid, result in found.items() if result is not None}
-
-    def _report_task(self, study: PlannedStudy, done: Mapping[str, Prediction | Failed]) -> Task[tuple[str, str]]:
-        """done: the result of every image of the study."""
-        uid = study.plan.study_instance_uid
-        images: list[Prediction] = []
-        failures: list[Failed] = list(study.plan.failed)
-        for image in study.images:
-            result = done[image.written.sop_instance_uid]
-            if isinstance(result, Prediction):
-                # The kept header may lack the path, or the archive may have moved: files lie where they are now.
-                images.append(replace(result, header=image.written))
+    def _plan(self, planner: Planner) -> tuple[int, int]:
+        """List the files of studies that are to be planned; those whose results stand are done. What is left: images, studies."""
+        images = studies = 0
+        for uid in self.inventory.studies_to_do():
+            study = planner.study(uid)
+            self._list_others(study)
+            if not study.images:
+                own = study.own(self.policy)
+                self._withdrawn(withdraw.withdraw(self.ledger, self.config.out, uid, own, self.policy.uid))
+                self._list_others(study)
+                self.inventory.done(uid)
+                continue
+            states = {
+                image.written.sop_instance_uid: planner.stands(image, self.ledger.image(image.written.sop_instance_uid))
+                for image in study.images
+            }
+            if all(states.values()) and planner.reported(study, self.config.out):
+                planner.list_images(study)
+                self.inventory.done(uid)
             else:
-                failures.append(result)
-        record = self.ledger.study(uid)
-        found = publish.study_result(study.plan, tuple(images), tuple(failures), self.bundle.breast)
-        written = replace(found, deidentified=self.masking is not None)
-        # Other kinds of the same results keep the date, so that the files that stand change no byte.
-        same = record is not None and record.key.split(" ")[0] == study.result_key
-        created = record.created if record is not None and same else _now(study.days)
-        arguments = (written, self._context(created), self.config.out, self.config.write)
-        return Task(("study", uid), publish.attempt, arguments)
+                images += sum(not state for state in states.values())
+                studies += 1
+        self.ledger.commit()
+        return images, studies
+
+    def _list_others(self, study: PlannedStudy) -> None:
+        for number, other in study.others:
+            status = Status.SKIPPED if isinstance(other, Skipped) else Status.FAILED
+            detail = self.policy.detail(other.detail)
+            if status is Status.FAILED:
+                detail = withdraw.noted(other.reason, detail, self.ledger.withdrawn(study.uid))
+                self._tell(number, self.policy.path(other.file.relative), other.reason)
+            self.inventory.relist(number, status, other.stage, other.reason, detail)
+
+    def _withdrawn(self, withdrawals: list[withdraw.Withdrawal]) -> None:
+        self.counts.withdrawn += len(withdrawals)
+        for withdrawal in withdrawals:
+            self._changed()
+            self.console.note(str(withdrawal))
+
+    # ------------------------------------------------------------------ work
+
+    def _work(self, planner: Planner, todo: tuple[int, int]) -> bool:
+        """Work on the studies that are left. Whether tables changed on the way."""
+        images, studies = todo
+        if not studies:
+            return False
+        config, bundle = self.config, self.bundle
+        pool: WorkPool[work.Key] = WorkPool(self.workers, in_flight=IN_FLIGHT * max(1, self.workers))
+        settings = Settings(config.analysis, bundle.crop, bundle.ranking, bundle.outlines, self.policy.anonymous)
+        with (
+            self.console.stages(("analysing images", images), ("writing reports", studies)) as tickers,
+            contextlib.closing(Scorer(bundle, config, self.point.finding)) as scorer,
+        ):
+            engine = Engine(
+                out=config.out, pool=pool, scorer=scorer, planner=planner, inventory=self.inventory,
+                ledger=self.ledger, policy=self.policy, settings=settings, breast=bundle.breast, context=self._context,
+                write=config.write, tell=self._tell, withdrawn=self._withdrawn, look=self._look, image_task=_image_task,
+            )  # fmt: skip
+            plans = (planner.study(uid) for uid in self.inventory.studies_to_do())
+            Pump(engine, self.counts, *tickers).run(plan for plan in plans if plan.images)
+            self.counts.seconds[Stage.CLASSIFY.value] += scorer.seconds
+        return True
+
+    def _look(self) -> None:
+        """Bring the tables up to date now and then, so that a person can look before the run is over."""
+        began = time.monotonic()
+        if began - self._looked >= self._patience:
+            tables.write(self.ledger, self.inventory, self.config.out)
+            self._looked = time.monotonic()
+            self._patience = max(LOOK_SECONDS, LOOK_SHARE * (self._looked - began))
 
     def _context(self, created: tuple[str, str]) -> ReportContext:
         return ReportContext(
             software_version=__version__,
-            model=self.identity,
-            config_digest=self.digest,
+            model=self.bundle.identity,
+            config_digest=self.config.analysis.digest(),
             created=created,
-            threshold=self.threshold,
-            breast_threshold=self.breast_threshold,
-            finding_threshold=self.finding_threshold,
-            threshold_name=self.threshold_name,
-            cost=self.cost,
+            threshold=self.point.image,
+            breast_threshold=self.point.breast,
+            finding_threshold=self.point.finding,
+            threshold_name=self.point.name,
+            cost=self.point.cost,
         )
 
-    def _keep_study(self, study: PlannedStudy, outcome: Any, ticker: Ticker) -> None:
-        if isinstance(outcome, publish.Published):
-            uid = study.plan.study_instance_uid
-            self.stage_seconds[Stage.REPORT.value] += outcome.seconds
-            self.ledger.record_study(uid, StudyRecord(study.key, outcome.created, outcome.outputs, outcome.rows))
-            self.removed += withdraw.complete(self.ledger, self.config.out)
-            self.studies_now += 1
-        else:
-            self._unreported(study, "its process was killed" if isinstance(outcome, Crashed) else outcome.detail)
-        ticker.advance(failed=not isinstance(outcome, publish.Published))
-
-    def _unreported(self, study: PlannedStudy, detail: str) -> None:
-        """A study whose reports could not be written: its images fail, and the next run tries the report again.
-
-        An earlier report that rests on a file that the archive contradicts by now must not stand for the new one.
-        """
-        uid = study.plan.study_instance_uid
-        self._withdrawn(withdraw.withdraw(self.ledger, self.config.out, {uid: _others(study.plan)}))
-        for image in study.images:
-            header = image.written
-            self.unreported[header.sop_instance_uid] = failed(header, Stage.REPORT, Reason.REPORT_FAILED, detail)
-
-    def _count(self, result: Prediction | Failed, ticker: Ticker) -> None:
-        if isinstance(result, Prediction):
-            self.done_now.add(result.header.sop_instance_uid)
-            for stage, seconds in result.seconds:
-                self.stage_seconds[stage] += seconds
-        else:
-            self._tell(result)
-        ticker.advance(failed=isinstance(result, Failed))
-
-    def _tell(self, failure: Failed) -> None:
+    def _tell(self, number: int, path: str, reason: Reason) -> None:
         """Log a failure, once in every run. Its detail may quote a header and is for the tables alone."""
-        if failure.file.relative not in self.told:
-            self.told.add(failure.file.relative)
-            reason = failure.reason
-            log.warning("failed: %s: %s: %s (%s)", failure.file.relative, reason.code, reason.meaning, reason.remedy)
+        if number >> 3 >= len(self._told):
+            self._told.extend(bytes((number >> 3) + 1 - len(self._told)))
+        if not self._told[number >> 3] & 1 << (number & 7):
+            self._told[number >> 3] |= 1 << (number & 7)
+            log.warning("failed: %s: %s: %s (%s)", path, reason.code, reason.meaning, reason.remedy)
 
     # ------------------------------------------------------------------ tables and summary
 
-    def _ends(self, studies: list[PlannedStudy], loose: tuple[Skipped | Failed, ...]) -> Iterator[Ended]:
-        """How every file ended, each once."""
-        yield from loose
-        for study in studies:
-            yield from _others(study.plan)
-            for image in study.images:
-                uid = image.written.sop_instance_uid
-                result = self.ledger.image(uid, image.key) if self.ledger.image_status(uid, image.key) else None
-                yield result if isinstance(result, Failed) else self.unreported.get(uid, image.written)
-
-    def _finish(self, studies: list[PlannedStudy], loose: tuple[Skipped | Failed, ...]) -> RunSummary:
-        ends = list(self._ends(studies, loose))
-        present = {study.plan.study_instance_uid for study in studies}
-        rows: dict[str, list[list[str]]] = {name: [] for name in tables.COLUMNS}
-        for uid, record in self.ledger.every_study():
-            if record is None:
-                if uid not in present:  # else its report failed now, which files.csv says
-                    self._lost_record(uid)
-                continue
-            for name, table in record.rows.items():
-                rows[name].extend(table)
-        rows["files"] = sorted(tables.files_row(end) for end in ends)
-        changed = bool(self.done_now or self.studies_now or self.withdrawn)
-        for name in tables.COLUMNS:
-            content = tables.write_csv(rows[name], tables.COLUMNS[name])
-            changed |= store.write_if_changed(self.config.out / f"{name}.csv", content)
-        summary = self._summary(ends, studies)
-        run_file = self.config.out / "run.json"
-        if changed or not run_file.exists():
-            store.write_atomic(
-                run_file,
-                runfile.render(self.config, self._context(_now()), summary, self.bundle.operating_points()),
-            )
+    def _finish(self, *, changed: bool) -> RunSummary:
+        config, ledger = self.config, self.ledger
+        for number, path, code in self.inventory.failures():
+            self._tell(number, path, Reason.of(code))
+        if not tables.current(ledger, config.out):
+            differs, bad = tables.write(ledger, self.inventory, config.out)
+            changed |= differs
+            for uid in bad:
+                self._lost_record(uid)
+        summary = self._summary()
+        run_file = config.out / "run.json"
+        if changed or self.counts.withdrawn or not run_file.exists():
+            context = self._context(work.now())
+            points = self.bundle.operating_points()
+            store.write_atomic(run_file, runfile.render(config, context, summary, points))
+        if not any(True for _ in self.inventory.studies_to_do()):
+            previews.remove_all(config.out)
+        ledger.finished()
         return summary
 
-    def _summary(self, ends: list[Ended], studies: list[PlannedStudy]) -> RunSummary:
-        failures = [end for end in ends if isinstance(end, Failed)]
-        for failure in failures:
-            self._tell(failure)
-        skips = [end.reason.code for end in ends if isinstance(end, Skipped) and end.reason is not Reason.STILL_WRITTEN]
-        images = [end.sop_instance_uid for end in ends if isinstance(end, Header)]
-        analysed = sum(uid in self.done_now for uid in images)
+    def _summary(self) -> RunSummary:
+        counts = self.inventory.counts()
+        by_status: defaultdict[Status, int] = defaultdict(int)
+        for (status, _), count in counts.items():
+            by_status[status] += count
+        waiting = counts.get((Status.SKIPPED, Reason.STILL_WRITTEN.code), 0)
+        analysed, codes = (
+            by_status[Status.ANALYSED],
+            {s: {c: n for (t, c), n in counts.items() if t is s} for s in Status},
+        )
+        skips = {code: n for code, n in codes[Status.SKIPPED].items() if code != Reason.STILL_WRITTEN.code}
+        now = min(self.counts.analysed, analysed)
         return RunSummary(
-            files=len(ends),
-            analysed=analysed,
-            skipped=len(skips),
-            failed=len(failures),
-            unchanged=len(images) - analysed,
-            studies=len(studies),
-            findings=self._findings(studies),
+            files=sum(by_status.values()) - by_status[Status.GONE],
+            analysed=now,
+            skipped=by_status[Status.SKIPPED] - waiting,
+            failed=by_status[Status.FAILED],
+            unchanged=analysed - now,
+            studies=self.inventory.studies(),
+            findings=self.ledger.above(),
             seconds=time.monotonic() - self.began,
-            stage_seconds=tuple(sorted(self.stage_seconds.items())),
-            waiting=len(ends) - len(images) - len(failures) - len(skips),
-            failures=verdict.counted(failure.reason.code for failure in failures),
-            skips=verdict.counted(skips),
-            removed=self.removed,
-            operating_point=f"operating point {self.threshold_name}: {words.cost(self.cost)}",
-            withdrawn=self.withdrawn,
+            stage_seconds=tuple(sorted(self.counts.seconds.items())),
+            waiting=waiting,
+            gone=by_status[Status.GONE],
+            failures=verdict.ranked(codes[Status.FAILED]),
+            skips=verdict.ranked(skips),
+            removed=self.counts.removed,
+            operating_point=f"operating point {self.point.name}: {words.cost(self.point.cost)}",
+            withdrawn=self.counts.withdrawn,
         )
 
     def _lost_record(self, uid: str) -> None:
-        log.warning("the record of study %s cannot be read back; its files are not in the archive", uid)
+        if self.inventory.has_study(uid):
+            self.inventory.to_do(uid)
+            said = "they are made again by the next run"
+        else:
+            said = "bring its files back to the archive to have them done again"
+        log.warning("the record of study %s cannot be read back", uid)
         self.console.error(
             f"the results of study {uid} cannot be read back and are missing in the tables; its reports stand in "
-            f"{store.study_folder(uid)} (bring its files back to the archive to have them done again)"
+            f"{store.study_folder(uid)} ({said})"
         )
 
-    def _findings(self, studies: list[PlannedStudy]) -> int:
-        count = 0
-        column = [c.name for c in tables.COLUMNS["findings"]].index("above_threshold")
-        for study in studies:
-            record = self.ledger.study(study.plan.study_instance_uid)
-            if record is not None:
-                count += sum(row[column] == "yes" for row in record.rows.get("findings", []))
-        return count
+
+def _image_task(image: PlannedImage, settings: Settings, picture: Any) -> tuple[Any, tuple[Any, ...]]:
+    """How an image is analysed on this machine: the network runs in this process."""
+    return tasks.analyse_file, (image.header, settings, picture)
 
 
 def _workers(config: RunConfig, console: Console) -> int:
@@ -568,22 +460,3 @@ def _workers(config: RunConfig, console: Console) -> int:
     log.warning("%s", said)
     console.note(said)
     return 0
-
-
-def _others(plan: StudyPlan) -> tuple[Skipped | Failed, ...]:
-    """The files of a study that are not images to analyse."""
-    return (*plan.skipped, *plan.failed)
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).hexdigest()
-
-
-def _now(days_earlier: int = 0) -> tuple[str, str]:
-    """Date and time of a report (YYYYMMDD, HHMMSS).
-
-    With pseudonyms it is moved as the study's own dates are: a report made the night after its study would
-    otherwise tell by how much those were moved.
-    """
-    now = datetime.now().astimezone() - timedelta(days=days_earlier)
-    return now.strftime("%Y%m%d"), now.strftime("%H%M%S")

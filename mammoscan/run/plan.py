@@ -1,4 +1,4 @@
-"""From header results to studies: grouping, duplicates, contradictions. Pure but for a look at twins."""
+"""From header results to studies: grouping, duplicates, contradictions. Pure: who compares twins is given."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from mammoscan.core.domain import DensityReading, Failed, Header, Skipped
 from mammoscan.core.errors import Reason, Stage
-from mammoscan.run import twins as files_of_one_uid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    # What files that carry one SOPInstanceUID are: of one content, of two, or not to be read, with the system's words.
+    Same = Callable[[list[Header]], bool | str]
 
 Result = Header | Skipped | Failed
 
@@ -32,25 +34,31 @@ class PlannedImage:
     """An image with the key of its result and the density that is known before its pixels are.
 
     header: as the file has it, for the analysis. written: as it is kept and written; the same, or without identities.
+    number: of the file in the inventory. content: digest of the file as it is, b'' where that is not known.
+    gone: whether the file is not in the archive any more, so that only what was found in it is known.
     """
 
     header: Header
     written: Header
     key: str
     density: DensityReading | None
+    number: int = 0
+    content: bytes = b""
+    gone: bool = False
 
 
-def plan_studies(results: Iterable[Result]) -> tuple[tuple[StudyPlan, ...], tuple[Skipped | Failed, ...]]:
+def plan_studies(results: Iterable[Result], same: Same) -> tuple[tuple[StudyPlan, ...], tuple[Skipped | Failed, ...]]:
     """Group results by StudyInstanceUID; what belongs to no study comes second.
 
     One SOPInstanceUID with one content twice: the first by path stays, the others are ``DUPLICATE``.
     With two contents, or of one study with two patients: all of them fail, none is chosen. So do images without a
     patient's identifier in a study that has one.
     Every result ends in exactly one place, whatever the order of the results.
+    same: compares the files of several headers; False where their contents differ, a text where they cannot be read.
     """
     studies: dict[str, list[Result]] = defaultdict(list)
     loose: list[Skipped | Failed] = []
-    for result in _without_twins(sorted(results, key=lambda r: r.file.relative)):
+    for result in _without_twins(sorted(results, key=lambda r: r.file.relative), same):
         uid = result.study.study_instance_uid if isinstance(result, Header) else result.study_instance_uid
         if uid:
             studies[uid].append(result)
@@ -72,7 +80,7 @@ def _plan(uid: str, results: list[Result]) -> StudyPlan:
         # Nothing says that these are of the same person, and the study's report bears that person's name.
         failed += [_failed(h, Reason.MISSING_ID) for h in headers if not h.patient.patient_id]
         headers = [h for h in headers if h.patient.patient_id]
-    headers.sort(key=lambda h: (_or_last(h.series_number), _or_last(h.instance_number), h.sop_instance_uid))
+    headers.sort(key=in_order)
     densities = tuple(dict.fromkeys(d for s in stating for d in s.densities))
     return StudyPlan(uid, tuple(headers), skipped, tuple(failed), densities)
 
@@ -82,7 +90,7 @@ def _differ(patients: list[tuple[str, str]]) -> bool:
     return len({identifier for identifier, _ in patients if identifier}) > 1 or len({i for _, i in patients if i}) > 1
 
 
-def _without_twins(results: list[Result]) -> list[Result]:
+def _without_twins(results: list[Result], same: Same) -> list[Result]:
     """The results, with those of images that share a SOPInstanceUID turned into what that means."""
     images: dict[str, list[Header]] = defaultdict(list)
     others: set[str] = set()
@@ -92,7 +100,7 @@ def _without_twins(results: list[Result]) -> list[Result]:
         elif isinstance(result, Skipped) and result.sop_instance_uid:
             # Skipped by rule although an image of this UID was not: its content is another one.
             others.add(result.sop_instance_uid)
-    decided = {uid: _decided(twins, contradicted=uid in others) for uid, twins in images.items()}
+    decided = {uid: _decided(twins, same, contradicted=uid in others) for uid, twins in images.items()}
     return [decided[r.sop_instance_uid].pop(0) if isinstance(r, Header) else _contradicted(r, images) for r in results]
 
 
@@ -104,17 +112,16 @@ def _contradicted(result: Skipped | Failed, images: dict[str, list[Header]]) -> 
     return result
 
 
-def _decided(twins: list[Header], *, contradicted: bool) -> list[Result]:
+def _decided(twins: list[Header], same: Same, *, contradicted: bool) -> list[Result]:
     """What becomes of images with one SOPInstanceUID, in their order."""
     if contradicted:
         return [_failed(h, Reason.CONFLICTING_UID) for h in twins]
     if len(twins) == 1:
         return list(twins)
-    try:
-        same = files_of_one_uid.same(twins)
-    except OSError as error:
-        return [_failed(h, Reason.UNREADABLE, error.strerror or "") for h in twins]
-    if not same:
+    found = same(twins)
+    if isinstance(found, str):
+        return [_failed(h, Reason.UNREADABLE, found) for h in twins]
+    if not found:
         return [_failed(h, Reason.CONFLICTING_UID) for h in twins]
     first, *others = twins
     return [first, *(
@@ -127,6 +134,11 @@ def _decided(twins: list[Header], *, contradicted: bool) -> list[Result]:
 def _failed(header: Header, reason: Reason, detail: str = "") -> Failed:
     # Without the header: a result for a contradictory identity would be a report about somebody unknown.
     return Failed(header.file, Stage.DISCOVER, reason, detail, header.study.study_instance_uid, header.sop_instance_uid)
+
+
+def in_order(header: Header) -> tuple[object, ...]:
+    """The place of an image in its study: series, instance, UID."""
+    return _or_last(header.series_number), _or_last(header.instance_number), header.sop_instance_uid
 
 
 def _or_last(number: int | None) -> tuple[bool, int]:

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import time
 import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import pydicom
+
 from mammoscan.core import faults, kinds, store
-from mammoscan.core.domain import StudyResult
+from mammoscan.core.domain import Flag, Prediction, StudyResult
 from mammoscan.core.errors import InputError, Reason
 from mammoscan.image import display
+from mammoscan.image.analyse import drawn
 from mammoscan.model import findings
-from mammoscan.report import gsps, pdf, pdf_dicom, sc, seg, sr_cad, sr_tid1500, tables
-from mammoscan.run import deidentify
+from mammoscan.report import gsps, pdf, pdf_dicom, sc, seg, sr_cad, sr_tid1500
+from mammoscan.report.tables import rows_of_study
+from mammoscan.run import codec, deidentify, previews, tables
+from mammoscan.run.ledger import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-    from mammoscan.core.domain import Failed, Prediction, ReportContext
+    from mammoscan.core.domain import Failed, Header, ReportContext
     from mammoscan.image.display import Display
     from mammoscan.model.scores import Score
-    from mammoscan.run.ledger import Rows
     from mammoscan.run.plan import StudyPlan
+    from mammoscan.run.tasks import Settings
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +39,11 @@ REPORT = "report.pdf"  # for people, always written
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What was written: path below the output folder to SHA-256, and the study's table rows."""
+    """What was written: the files, the study's table rows (``tables.packed``), findings above the operating point."""
 
-    outputs: Mapping[str, str]
-    rows: Rows
+    outputs: tuple[Output, ...]
+    rows: bytes
+    above: int
     created: tuple[str, str]
     seconds: float
 
@@ -47,6 +53,36 @@ class Unpublished:
     """A study whose reports could not be written: the kind of the error, its frames are in the log."""
 
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToReport:
+    """An image of a study to be reported.
+
+    header: as it is written. result: as the state file keeps it, or the failure. source: the header as the archive has
+    it, None where the file is not there any more. picture: where its preview was written.
+    """
+
+    header: Header
+    result: bytes | Failed
+    source: Header | None
+    picture: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A study to be reported; everything is small, so that another machine can do it.
+
+    plan: as it is written. breast: the model's score of a breast, if it has one.
+    """
+
+    plan: StudyPlan
+    images: tuple[ToReport, ...]
+    breast: Score | None
+    settings: Settings
+    context: ReportContext
+    write: tuple[str, ...]
+    out: Path
 
 
 def study_result(
@@ -101,7 +137,7 @@ def _displays(result: StudyResult) -> dict[str, Display]:
     out = {}
     for prediction in result.images:
         header = prediction.header
-        if any(f.above_threshold for f in prediction.findings):
+        if any(f.above_threshold for f in prediction.findings) and Flag.SOURCE_GONE not in prediction.flags:
             try:
                 # Pseudonyms say nothing about the instance in the file.
                 source = replace(header, sop_instance_uid="") if result.deidentified else header
@@ -113,19 +149,64 @@ def _displays(result: StudyResult) -> dict[str, Display]:
     return out
 
 
-def publish(result: StudyResult, context: ReportContext, out: Path, write: tuple[str, ...]) -> Published:
-    """Render and write every report of a study; each file appears whole or not at all."""
+def result_of(job: Job) -> StudyResult:
+    """The result of a study from what is kept of its images.
+
+    Raises
+    ------
+    InputError, OSError
+        When a picture is lost and cannot be drawn again.
+    """
+    images = tuple(_prediction(image, job.settings) for image in job.images if isinstance(image.result, bytes))
+    failures = tuple(image.result for image in job.images if not isinstance(image.result, bytes))
+    found = study_result(job.plan, images, (*job.plan.failed, *failures), job.breast)
+    return replace(found, deidentified=job.settings.anonymous)
+
+
+def _prediction(image: ToReport, settings: Settings) -> Prediction:
+    assert isinstance(image.result, bytes)
+    scored = codec.decode_scored(image.result, image.header)
+    if image.source is None:
+        geometry = scored.geometry
+        flagged = replace(scored, flags=(*scored.flags, Flag.SOURCE_GONE))
+        return Prediction.of(flagged, previews.missing(geometry.source_width, geometry.source_height))
+    preview = previews.read(image.picture)
+    if preview is None:
+        preview = drawn(image.source, settings.analysis, anonymous=settings.anonymous)
+        previews.write(image.picture, preview)
+    return Prediction.of(scored, preview)
+
+
+def publish(job: Job) -> Published:
+    """Render and write every report of a study; each file appears whole or not at all.
+
+    Raises
+    ------
+    InputError, OSError
+        When a picture is lost and cannot be drawn again, or a file cannot be written.
+    """
     began = time.perf_counter()
+    result, context = result_of(job), job.context
     below = store.study_folder(result.study.study_instance_uid)
-    outputs: dict[str, str] = {}
-    for name, content in rendered(result, context, write).items():
-        store.write_if_changed(out / below / name, content)
-        outputs[f"{below}/{name}"] = hashlib.sha256(content).hexdigest()
-    rows = tables.rows_of_study(result, context, below)
-    return Published(outputs, rows, context.created, time.perf_counter() - began)
+    outputs = []
+    for name, content in rendered(result, context, job.write).items():
+        store.write_if_changed(job.out / below / name, content)
+        uids = _uids(content) if name.endswith(".dcm") else ()
+        outputs.append(Output(f"{below}/{name}", hashlib.sha256(content).hexdigest(), *uids))
+    rows = tables.packed(rows_of_study(result, context, below))
+    above = sum(finding.above_threshold for image in result.images for finding in image.findings)
+    return Published(tuple(outputs), rows, above, context.created, time.perf_counter() - began)
 
 
-def attempt(result: StudyResult, context: ReportContext, out: Path, write: tuple[str, ...]) -> Published | Unpublished:
+def _uids(content: bytes) -> tuple[str, str, str]:
+    """SOP class, instance and series of an object, so that nobody has to open it to send it."""
+    names = ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID"]
+    ds = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=list(names))
+    sop_class, instance, series = (str(ds[name].value) for name in names)
+    return sop_class, instance, series
+
+
+def attempt(job: Job) -> Published | Unpublished:
     """``publish``, where one study's fault costs that study.
 
     Raises
@@ -134,9 +215,9 @@ def attempt(result: StudyResult, context: ReportContext, out: Path, write: tuple
         For the machine's faults, which the next study would meet as well (disk full, storage gone).
     """
     try:
-        return publish(result, context, out, write)
+        return publish(job)
     except Exception as error:
         if faults.of_the_machine(error):
             raise
-        log.exception("the report of study %s", result.study.study_instance_uid)
-        return Unpublished(type(error).__name__)
+        log.exception("the report of study %s", job.plan.study_instance_uid)
+        return Unpublished(error.code if isinstance(error, InputError) else type(error).__name__)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mammoscan.archive import density
 from mammoscan.core import uids
-from mammoscan.core.domain import Density, DensitySource, Finding, Prediction, Scores
+from mammoscan.core.domain import Density, DensitySource, Finding, Scored, Scores
 from mammoscan.image import crops
 from mammoscan.model import findings
 from mammoscan.model.classify import Classifier, breast_outputs, image_scores, looks_at_breasts, region_outputs
@@ -69,11 +69,11 @@ class Scorer:
         clinical[: len(analysed.crops)] = facts
         self._queue.put((image, analysed), np.concatenate(shown), clinical)
 
-    def collect(self) -> list[tuple[PlannedImage, Prediction]]:
+    def collect(self) -> list[tuple[PlannedImage, Scored]]:
         """Images that are finished by now, in the order in which they came; never waits."""
         return self._queue.collect()
 
-    def finish(self) -> list[tuple[PlannedImage, Prediction]]:
+    def finish(self) -> list[tuple[PlannedImage, Scored]]:
         """All that is pending, after the last batch, which may not be full. More may be added afterwards."""
         return self._queue.finish()
 
@@ -81,7 +81,7 @@ class Scorer:
         """Forget the network, and what is pending."""
         self._queue.close()
 
-    def _result(self, piece: tuple[PlannedImage, Analysed], said: Outputs) -> tuple[PlannedImage, Prediction]:
+    def _result(self, piece: tuple[PlannedImage, Analysed], said: Outputs) -> tuple[PlannedImage, Scored]:
         image, analysed = piece
         regions = len(analysed.regions)
         outputs = region_outputs(
@@ -115,7 +115,7 @@ class Scorer:
                     lesion_kind=str(outputs.kinds[index]),
                 )
             )
-        return image, Prediction(
+        return image, Scored(
             header=image.header,
             geometry=analysed.geometry,
             image_features=analysed.image_features,
@@ -123,7 +123,6 @@ class Scorer:
             scores=image_scores(outputs, self._bundle.image),
             findings=tuple(found),
             candidates=len(analysed.regions),
-            preview=analysed.preview,
             flags=analysed.flags,
             seconds=analysed.seconds,
             tissue=breast.tissue,

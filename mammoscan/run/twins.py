@@ -26,7 +26,6 @@ from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.errors import InputError, Reason
 from mammoscan.core.values import decoded, integer, texts
 from mammoscan.image import pixels
-from mammoscan.run.pool import Crashed, Task, WorkPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,6 +52,9 @@ _MOST_PIXELS = AnalysisConfig().max_pixels
 def same(headers: list[Header]) -> bool:
     """Whether files hold one data set. What cannot be compared by what it says is compared by its bytes.
 
+    Pixels that are compressed in different ways are decoded, and a damaged codestream can kill the process that does
+    that: a worker's work. Files that killed it are not of the same bytes.
+
     Raises
     ------
     OSError
@@ -63,23 +65,10 @@ def same(headers: list[Header]) -> bool:
         return True
     syntaxes = {header.transfer_syntax_uid for header in files.values()}
     decode = len(syntaxes) > 1 and not syntaxes <= set(pixels.NATIVE)
-    return len({_digest(header, decode=decode) for header in files.values()}) == 1
+    return len({data_set_digest(h.file.path, h.file.size, decode=decode) for h in files.values()}) == 1
 
 
-def _digest(header: Header, *, decode: bool) -> bytes:
-    path, size = header.file.path, header.file.size
-    if not decode:
-        return data_set_digest(path, size, decode=False)
-    # A damaged codestream can kill the process that decodes it: another one does.
-    task = Task("twin", data_set_digest, (path, size, True))
-    for found in WorkPool[str](1, in_flight=1).results(iter([task])):
-        if found is not None and not isinstance(found[1], Crashed):
-            outcome: bytes = found[1]
-            return outcome
-    return _file_digest(path)
-
-
-def data_set_digest(path: Path, size: int, decode: bool) -> bytes:
+def data_set_digest(path: Path, size: int, *, decode: bool) -> bytes:
     """A digest of what a file's data set says, of the file's bytes where it cannot be read.
 
     decode: pixels are compared as they are decoded, else as they are stored. Only a process that may die decodes.

@@ -8,19 +8,18 @@ report on, does not: its results leave the tables, the folder and the queues.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mammoscan.core import store
-from mammoscan.core.domain import Failed
 from mammoscan.core.errors import Reason
-from mammoscan.report.tables import COLUMNS
+from mammoscan.run import tables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from mammoscan.core.domain import Skipped
+    from mammoscan.core.domain import Failed, Skipped
     from mammoscan.run.ledger import Ledger, StudyRecord
 
     Other = Skipped | Failed
@@ -29,7 +28,6 @@ log = logging.getLogger(__name__)
 
 # What says nothing against an image's results: it stands elsewhere in the archive, or cannot be seen just now.
 _NO_CONTRADICTION = (Reason.DUPLICATE, Reason.OUTPUT, Reason.UNREADABLE, Reason.STILL_WRITTEN, Reason.CHANGED)
-_INSTANCE = [column.name for column in COLUMNS["images"]].index("sop_instance_uid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,44 +44,42 @@ class Withdrawal:
         return f"withdrawn: the results of study {self.study_instance_uid}: {self.reason.meaning}{there}"
 
 
-def contradiction(others: Sequence[Other], record: StudyRecord | None) -> Reason | None:
+def contradiction(others: Sequence[Other], record: StudyRecord | None, uid: Callable[[str], str]) -> Reason | None:
     """Why the results of a study no longer stand, None where they do.
 
     others: all files of the study in the archive, none of which is an image to analyse. record: None where the
-    state file holds one that cannot be read.
+    state file holds one that cannot be read. uid: a UID as it is written in the record.
     """
     if any(other.reason is Reason.MIXED_PATIENTS for other in others):
         return Reason.MIXED_PATIENTS
-    rows = record.rows.get("images", []) if record else []
-    instances = {row[_INSTANCE] for row in rows}
+    instances = tables.instances(record.rows) if record else set()
     against = (
         other.reason
         for other in others
-        if other.reason not in _NO_CONTRADICTION and (not instances or other.sop_instance_uid in instances)
+        if other.reason not in _NO_CONTRADICTION and (not instances or uid(other.sop_instance_uid) in instances)
     )
     return next(against, None)
 
 
-def withdraw(ledger: Ledger, out: Path, others_of: Mapping[str, Sequence[Other]]) -> list[Withdrawal]:
-    """Withdraw the results of studies without images that the archive contradicts.
+def withdraw(
+    ledger: Ledger, out: Path, study_instance_uid: str, others: Sequence[Other], uid: Callable[[str], str]
+) -> list[Withdrawal]:
+    """Withdraw the results of a study without images, if the archive contradicts them.
 
-    others_of: by StudyInstanceUID (as it is written) the files of studies that have no image to analyse. The state
-    file forgets a study in the same transaction in which it notes what is to be removed, so that a crash at any
-    moment is completed by the next run (``complete``).
+    others: the files of the study, which has no image to analyse. uid: a UID as it is written. The state file forgets
+    a study in the same transaction in which it notes what is to be removed, so that a crash at any moment is completed
+    by the next run (``complete``).
     """
-    done = []
-    for uid, others in others_of.items():
-        if not ledger.has_study(uid):
-            continue
-        reason = contradiction(others, ledger.study(uid))
-        if reason is None:
-            continue
-        withdrawal = Withdrawal(uid, reason, ledger.sent(uid))
-        ledger.withdraw(uid, reason.code)
-        log.warning("%s", withdrawal)
-        done.append(withdrawal)
+    if not ledger.has_study(study_instance_uid):
+        return []
+    reason = contradiction(others, ledger.study(study_instance_uid), uid)
+    if reason is None:
+        return []
+    withdrawal = Withdrawal(study_instance_uid, reason, ledger.sent(study_instance_uid))
+    ledger.withdraw(study_instance_uid, reason.code)
+    log.warning("%s", withdrawal)
     complete(ledger, out)
-    return done
+    return [withdrawal]
 
 
 def complete(ledger: Ledger, out: Path) -> int:
@@ -99,12 +95,12 @@ def complete(ledger: Ledger, out: Path) -> int:
     return removed
 
 
-def noted(other: Other, withdrawn: Mapping[str, str]) -> Other:
-    """A file as ``files.csv`` lists it: with a word where its study's results were withdrawn for it.
+def noted(reason: Reason, detail: str, withdrawn: str) -> str:
+    """The detail of a failed file as ``files.csv`` lists it: with a word where its study's results were withdrawn for it.
 
-    withdrawn: StudyInstanceUID to the code of the reason.
+    withdrawn: the code of the reason why they were, '' where they were not.
     """
-    if not isinstance(other, Failed) or withdrawn.get(other.study_instance_uid) != other.reason.code:
-        return other
+    if withdrawn != reason.code:
+        return detail
     word = "earlier results of the study are withdrawn"
-    return replace(other, detail=f"{other.detail}; {word}" if other.detail else word)
+    return f"{detail}; {word}" if detail else word

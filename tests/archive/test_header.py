@@ -442,7 +442,7 @@ def test_codes_are_those_of_the_standard():
 
 
 def test_every_rule_has_its_own_row():
-    reasons = [Reason(rule.reason) for rule in rules.RULES]
+    reasons = [Reason.of(rule.code) for rule in rules.RULES]
     assert len(reasons) == len(set(reasons)) == len({rule.code for rule in rules.RULES})
     assert len(set(rules.SWITCHES)) == len(rules.SWITCHES)
 

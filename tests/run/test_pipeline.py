@@ -20,7 +20,7 @@ from mammoscan.core import verdict
 from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.console import Console
 from mammoscan.core.errors import ExitCode, LockedError, UsageError
-from mammoscan.run import inspection, pipeline
+from mammoscan.run import inspection, pipeline, planner
 from mammoscan.run.config import RunConfig
 from tests.storms import bars
 
@@ -108,7 +108,7 @@ def test_the_archive_is_not_touched(demo, tmp_path):
 
 def test_a_second_run_does_no_pixel_work_and_changes_no_byte(demo, copied_run, monkeypatch):
     before = _state(copied_run)
-    monkeypatch.setattr(pipeline, "analyse", _never)
+    monkeypatch.setattr(pipeline, "Pump", _never)
     monkeypatch.setattr(pipeline, "Scorer", _never)
     summary = _run(demo / "archive", copied_run)
     assert summary.analysed == 0
@@ -271,14 +271,14 @@ def test_no_patient_data_reaches_the_log(demo, tmp_path):
 
 def _replaced_after_the_header_pass(monkeypatch, path, content):
     """The file gets other content, of the same size and time, when its header has been read."""
-    plan, status = pipeline.plan_studies, path.stat()
+    plan, status = planner.plans.plan_studies, path.stat()
 
-    def meanwhile(results):
+    def meanwhile(results, same):
         path.write_bytes(content)
         os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
-        return plan(results)
+        return plan(results, same)
 
-    monkeypatch.setattr(pipeline, "plan_studies", meanwhile)
+    monkeypatch.setattr(planner.plans, "plan_studies", meanwhile)
 
 
 def test_a_file_that_is_replaced_after_its_header_was_read_lends_no_pixels_and_is_taken_up_by_the_next_run(

@@ -18,6 +18,7 @@ from mammoscan.archive import discover, header
 from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Density, DensityReading, DensitySource, Failed, Laterality, Skipped, SourceFile, View
 from mammoscan.core.errors import Reason, Stage
+from mammoscan.run import tasks
 from mammoscan.run.plan import plan_studies
 from mammoscan.synthetic.dicom import Subject, file_bytes, mammogram_dataset
 
@@ -39,7 +40,12 @@ def _plan(folder, contents):
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     files = discover.walk(folder, out=None)
-    return plan_studies(discover.read_headers(files, include=INCLUDE, settle_seconds=0, workers=1))
+    return plan_studies(discover.read_headers(files, include=INCLUDE, settle_seconds=0, workers=1), _same)
+
+
+def _same(headers):
+    found = tasks.compare(tuple(headers))
+    return found.removeprefix(tasks.UNREADABLE) if found.startswith(tasks.UNREADABLE) else found == tasks.SAME
 
 
 def _ends(plans, loose):
@@ -94,7 +100,7 @@ def test_a_density_of_another_patient_is_never_used(tmp_path, patient, reason):
     (tmp_path / "a").write_bytes(_content())
     files = discover.walk(tmp_path, out=None)
     results = [*discover.read_headers(files, include=INCLUDE, settle_seconds=0, workers=1), _report(patient)]
-    ((plan,), _) = plan_studies(results)
+    ((plan,), _) = plan_studies(results, _same)
     assert [f.reason for f in plan.failed] == ([reason] if reason else [])
     assert len(plan.densities) == (reason is None)
 
@@ -113,7 +119,7 @@ def test_a_header_without_a_study_fails_and_is_not_lost(tmp_path):
     (tmp_path / "a").write_bytes(_content())
     files = discover.walk(tmp_path, out=None)
     (found,) = discover.read_headers(files, include=INCLUDE, settle_seconds=0, workers=1)
-    plans, loose = plan_studies([replace(found, study=replace(found.study, study_instance_uid=""))])
+    plans, loose = plan_studies([replace(found, study=replace(found.study, study_instance_uid=""))], _same)
     assert not plans
     assert [f.reason for f in loose] == [Reason.MISSING_UID]
     assert isinstance(loose[0], Failed)
@@ -125,7 +131,7 @@ def test_twins_that_cannot_be_read_again_fail(tmp_path):
     files = discover.walk(tmp_path, out=None)
     found = list(discover.read_headers(files, include=INCLUDE, settle_seconds=0, workers=1))
     (tmp_path / "b").unlink()
-    assert {what for _, what in _ends(*plan_studies(found))} == {"unreadable"}
+    assert {what for _, what in _ends(*plan_studies(found, _same))} == {"unreadable"}
 
 
 KINDS = st.one_of(
@@ -151,13 +157,13 @@ def test_every_file_of_any_archive_ends_once_whatever_the_order(tmp_path_factory
         (folder / str(number)).write_bytes(MADE[kind])
     files = discover.walk(folder, out=None)
     results = list(discover.read_headers(files, include=INCLUDE, settle_seconds=0, workers=1))
-    plans, loose = plan_studies(results)
+    plans, loose = plan_studies(results, _same)
     ends = _ends(plans, loose)
     assert [name for name, _ in ends] == sorted(str(n) for n in range(len(kinds)))
     assert len({h.sop_instance_uid for p in plans for h in p.headers}) == sum(len(p.headers) for p in plans)
     assert all(len({h.patient.patient_id for h in p.headers}) <= 1 for p in plans)
     random.shuffle(results)
-    assert plan_studies(results) == (plans, loose)
+    assert plan_studies(results, _same) == (plans, loose)
 
 
 # --------------------------------------------------------------------------- one data set in several encodings

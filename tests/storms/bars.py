@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -98,10 +97,9 @@ def recorded(out: Path) -> dict[str, str]:
             shutil.copy2(path, folder)
         with contextlib.closing(sqlite3.connect(Path(folder) / "ledger.sqlite")) as state:
             assert state.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            if not state.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchone():
+            if not state.execute("SELECT 1 FROM sqlite_master WHERE name = 'outputs'").fetchone():
                 return {}  # killed before it had tables
-            rows = state.execute("SELECT outputs FROM studies").fetchall()
-    return {name: sha for (outputs,) in rows for name, sha in json.loads(outputs).items()}
+            return dict(state.execute("SELECT path, sha256 FROM outputs"))
 
 
 def half_written(out: Path) -> list[str]:
