@@ -239,7 +239,7 @@ class Inventory:
 
     def _see(self, row: int) -> None:
         if row >> 3 >= len(self._seen):
-            self._seen.extend(bytes((row >> 3) + 1 + len(self._seen) // 8 - len(self._seen)) or b"\0")
+            self._seen.extend(bytes((row >> 3) + 1 - len(self._seen) + len(self._seen) // 8))
         self._seen[row >> 3] |= 1 << (row & 7)
 
     def _is_seen(self, row: int) -> bool:
