@@ -22,7 +22,7 @@ from mammoscan.core.errors import Reason, Stage, UsageError
 from mammoscan.model import bundle as bundles
 from mammoscan.report import pdf_words as words
 from mammoscan.run import keyfile, previews, runfile, tables, tasks, withdraw, work
-from mammoscan.run.inventory import Inventory, Status
+from mammoscan.run.inventory import Facts, Inventory, Status
 from mammoscan.run.ledger import NAME, Ledger
 from mammoscan.run.planner import Planner, Rules
 from mammoscan.run.policy import Plain, Policy, Pseudonymous
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from mammoscan.archive.density import DensityTable
     from mammoscan.core.console import Console
-    from mammoscan.core.domain import Header, OperatingPoint
+    from mammoscan.core.domain import Header, OperatingPoint, SourceFile
     from mammoscan.model.bundle import Bundle
     from mammoscan.run.config import RunConfig
     from mammoscan.run.plan import PlannedImage
@@ -216,6 +216,8 @@ class Run:
         again = self.ledger.fact(_READER) != reader or config.compare_content
         if config.compare_content:
             self.inventory.forget_contents()
+        if config.retry_failed:
+            self.inventory.read_failed_again()
         pool: WorkPool[int] = WorkPool(self.workers, in_flight=2 * IN_FLIGHT * max(1, self.workers))
         with self.console.stages(("finding files", None), ("reading headers", None)) as (finding, reading):
 
@@ -232,15 +234,31 @@ class Run:
                     finding.advance(skipped=isinstance(found, Skipped), failed=isinstance(found, Failed))
                     yield found
 
+            waiting: dict[int, tuple[SourceFile, ...]] = {}
+
+            def task(files: tuple[SourceFile, ...]) -> Task[int]:
+                number = next(numbers)
+                waiting[number] = files
+                return Task(number, tasks.read_headers, (files, config.archive, config.settle_seconds))
+
             def chunks() -> Iterator[Task[int]]:
                 unread = self.inventory.unread(walked())
                 while chunk := tuple(itertools.islice(unread, CHUNK)):
-                    yield Task(0, tasks.read_headers, (chunk, config.archive, config.settle_seconds))
+                    yield task(chunk)
 
+            numbers = itertools.count()
             for item in pool.results(chunks()):
                 if item is None:
                     continue
-                for facts in item[1]:
+                files, found = waiting.pop(item[0]), item[1]
+                if isinstance(found, Crashed) and len(files) > 1:
+                    for file in files:
+                        pool.add(task((file,)))
+                    continue
+                if isinstance(found, Crashed):
+                    crash = Failed(files[0], Stage.HEADER, Reason.DECODER_CRASH)
+                    found = [Facts.of(crash, config.archive)]
+                for facts in found:
                     self.inventory.record(facts)
                     reading.advance(skipped=facts.status is Status.SKIPPED, failed=facts.status is Status.FAILED)
         self.inventory.lost()
@@ -416,14 +434,15 @@ class Run:
         )
         skips = {code: n for code, n in codes[Status.SKIPPED].items() if code != Reason.STILL_WRITTEN.code}
         now = min(self.counts.analysed, analysed)
+        reported, above = self.ledger.totals()
         return RunSummary(
             files=sum(by_status.values()) - by_status[Status.GONE],
             analysed=now,
             skipped=by_status[Status.SKIPPED] - waiting,
             failed=by_status[Status.FAILED],
             unchanged=analysed - now,
-            studies=self.inventory.studies(),
-            findings=self.ledger.above(),
+            studies=reported + self.inventory.unreported(),
+            findings=above,
             seconds=time.monotonic() - self.began,
             stage_seconds=tuple(sorted(self.counts.seconds.items())),
             waiting=waiting,
