@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from mammoscan.model.batchsize import BatchSizes
+from mammoscan.model.classify import named_kinds
 from mammoscan.model.terms import GRADES, KINDS, TISSUES
 
 
@@ -38,6 +39,9 @@ class TimedDevice:
         time.sleep(self.fixed + self.each * count)
         crops = np.resize(np.arange(self.sizes.reference * 4, dtype=np.uint8), (self.sizes.reference, 2, 2))
         return said_of(np.resize(crops, (count, 2, 2)), np.zeros((count, 1), np.float32))
+
+    def kinds(self, said):
+        return named_kinds(said)
 
     @property
     def idle(self):

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,8 @@ class Bundle:
     at conv4. heads: further outputs with their sizes. points: the operating points by name, with what each
     costs as far as the description says. image, breast: how those scores follow from regions and images;
     None: the highest region, the highest image. ranking: the file of the trees that rank candidate regions
-    (``segment.ranking``); outlines: that of the network that draws their outlines (``trace``).
+    (``segment.ranking``); outlines: that of the network that draws their outlines (``trace``). precisions: those
+    beside float32 in which the network's scores were measured to hold, with the figures.
     """
 
     identity: ModelIdentity
@@ -57,6 +58,7 @@ class Bundle:
     breast: Score | None
     ranking: Path
     outlines: Path
+    precisions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def point(self, wanted: str | float) -> OperatingPoint:
         """The operating point of a name, or that of a threshold (0 to 1) on all three scores alike.
@@ -168,6 +170,7 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
         breast=breast,
         ranking=_beside(place, facts["ranking"], "the ranking is"),
         outlines=_beside(place, facts["outlines"], "the outlines are"),
+        precisions={str(name): dict(figures) for name, figures in facts.get("precisions", {}).items()},
     )
 
 

@@ -16,6 +16,7 @@ from mammoscan.core.domain import Density, Scores
 from mammoscan.image.features import REGION_FEATURES
 from mammoscan.model import outputs
 from mammoscan.model.batchsize import BatchSizes
+from mammoscan.model.precision import Precision
 from mammoscan.model.terms import CLASSES, CLINICAL, GRADES, KINDS, MALIGNANT, TISSUES, log_odds, softmax
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ CPU_BATCH = 16
 MOST_CPU_BATCH = 64  # measured: 0.2 GB more than one of 16
 MOST_BATCH = 512
 BREAST_HEADS = ("grade_logits", "tissue_logits")
+CONV4 = "conv4"  # maps among the outputs, for what is asked of findings alone
+NAMED_TOGETHER = 4  # an image has three findings by default
 BYTES_A_CROP = 120e6  # activations of one crop in float32, with room to spare
 
 
@@ -41,13 +44,11 @@ class RegionOutputs:
     """What the network says of n regions.
 
     probabilities: float64 (n, 3), calibrated, rows sum to 1, in the order of ``CLASSES``. evidence: float32
-    (n, h, w), for malignant, by place in the last stage that the score uses, for Grad-CAM. kinds: what each is if
-    it is a lesion, '' where the network has no such head.
+    (n, h, w), for malignant, by place in the last stage that the score uses, for Grad-CAM.
     """
 
     probabilities: NDArray[np.float64]
     evidence: NDArray[np.float32]
-    kinds: NDArray[np.str_]
 
     @property
     def malignancy(self) -> NDArray[np.float64]:
@@ -56,7 +57,7 @@ class RegionOutputs:
 
     def take(self, chosen: slice | NDArray[np.intp]) -> RegionOutputs:
         """The chosen regions."""
-        return RegionOutputs(self.probabilities[chosen], self.evidence[chosen], self.kinds[chosen])
+        return RegionOutputs(self.probabilities[chosen], self.evidence[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,12 @@ class Device(Protocol):
         Only a device that computes by itself, as a GPU does, comes back before it is done.
         """
 
+    def kinds(self, said: Outputs) -> NDArray[np.str_]:
+        """What each of n regions is if it is a lesion, '' where that is not known. said: what was said of them, n rows.
+
+        Called from another thread than ``step``.
+        """
+
     def probe(self, count: int) -> Outputs:
         """Compute so many crops of its own, the first ``sizes.reference`` of them repeated, in one batch."""
 
@@ -95,34 +102,40 @@ class Device(Protocol):
 class Classifier:
     """The network of a bundle, loaded once. TensorFlow is imported here and nowhere before.
 
-    Batches are filled up to a size that ``sizes`` knows, and batch normalisation runs with its stored statistics,
-    so a region's score does not depend on its neighbours in the batch. In single precision everywhere: bfloat16
-    moved the scores of 82 crops of real films by up to 0.040 (median 0.004).
+    Batches are filled up to a size that ``sizes`` knows, and batch normalisation has its stored statistics, folded
+    into the convolutions, so a region's score does not depend on its neighbours in the batch.
+
+    conv5 is computed with each batch only where it is in the region's score. Where it but names the kind of a lesion,
+    that is asked of the few regions that become findings, from their maps of conv4 (``kinds``); on a GPU, which would
+    have to copy the maps of all, it is computed with the batch.
     """
 
-    def __init__(self, bundle: Bundle, *, batch_size: int = 0) -> None:
+    def __init__(self, bundle: Bundle, *, batch_size: int = 0, precision: Precision = Precision.FLOAT32) -> None:
         with _stderr_to_log():
             import tensorflow as tf
 
             gpus = tf.config.list_physical_devices("GPU")
         from mammoscan.model import network
+        from mammoscan.model.folded import Folded
 
         self._tf = tf
         self.bundle = bundle
+        self.precision = precision
         if gpus:
             tf.config.experimental.set_memory_growth(gpus[0], True)
             # Otherwise its matrix units round factors to 10 bits and say no word of it.
             tf.config.experimental.enable_tensor_float_32_execution(False)
         self.sizes = BatchSizes(*_batch_sizes(tf), given=batch_size)
-        # What is shown as evidence is that of the stage whose logits make the score.
         scored = bundle.conv5 and bool(set(bundle.region.inputs) & set(outputs.CONV5_INPUTS))
-        model = network.resnet50(
-            bundle.crop, len(bundle.clinical), len(CLASSES), conv5=bundle.conv5, heads=bundle.heads,
-            shown=network.FEATURES_END if scored else network.FROZEN_END,
-        )  # fmt: skip
+        named = bundle.conv5 and "kind_logits" in bundle.heads
+        at_once, later = scored or (named and bool(gpus)), named and not scored and not gpus
         arrays = bundle.arrays()
-        network.set_weights(model, arrays, path=bundle.weights_path)
-        kernel = tf.constant(network.evidence_kernel(arrays, conv5=scored)[:, MALIGNANT])
+        folded = Folded(
+            arrays, bundle.crop, len(bundle.clinical), bundle.heads, conv5=at_once or later,
+            logits=len(CLASSES) if scored else 0, precision=precision.value, path=bundle.weights_path,
+        )  # fmt: skip
+        # What is shown as evidence is that of the stage whose logits make the score.
+        kernel = network.evidence_kernel(arrays, conv5=scored)[:, MALIGNANT]
         self._columns = [CLINICAL.index(name) for name in bundle.clinical]
 
         # Of any number of crops: each size of batch would be traced for seconds.
@@ -131,12 +144,24 @@ class Classifier:
 
         @tf.function(jit_compile=False, input_signature=shapes)  # type: ignore[untyped-decorator]
         def call(crops: Any, clinical: Any) -> Any:
-            said = dict(model([tf.cast(crops, tf.float32)[..., None], clinical], training=False))
+            third, fourth = folded.stages(crops)
+            said = folded.linear(third, fourth, clinical)
+            maps = fourth
+            if at_once:
+                fifth = folded.fifth(fourth)
+                said |= folded.of_conv5(fifth, clinical)
+                maps = fifth if scored else fourth
             # Summed where the maps are: they are a thousand times as large. Not a matrix product, as in ``Score``.
-            said["evidence"] = tf.reduce_sum(said.pop("maps") * kernel, axis=-1)
+            said["evidence"] = tf.reduce_sum(tf.cast(maps, tf.float32) * kernel, axis=-1)
+            if later:
+                said[CONV4] = fourth
             return said
 
-        self._call = call
+        @tf.function(jit_compile=False, reduce_retracing=True)  # type: ignore[untyped-decorator]
+        def name(fourth: Any) -> Any:
+            return folded.of_conv5(folded.fifth(fourth))["kind_logits"]
+
+        self._call, self._name = call, name
 
     def step(self, crops: NDArray[np.uint8], clinical: NDArray[np.float32]) -> Step:
         """Begin a batch, filled up with black crops. crops: (n, side, side). clinical: (n, len(CLINICAL))."""
@@ -155,13 +180,27 @@ class Classifier:
         which = np.arange(count) % self.sizes.reference
         return _Running(self._call(self._tf.constant(crops[which]), self._tf.constant(facts[which])), count).outputs()
 
+    def kinds(self, said: Outputs) -> NDArray[np.str_]:
+        """Names the lesions, some at a time, filled up, so that none hangs on how many there are."""
+        if "kind_logits" in said or CONV4 not in said:
+            return named_kinds(said)
+        maps = said[CONV4]
+        logits = []
+        for begin in range(0, len(maps), NAMED_TOGETHER):
+            part = np.zeros((NAMED_TOGETHER, *maps.shape[1:]), maps.dtype)
+            part[: len(maps) - begin] = maps[begin : begin + NAMED_TOGETHER]
+            logits.append(np.asarray(self._name(self._tf.constant(part)))[: len(maps) - begin])
+        return named_kinds({**said, "kind_logits": np.concatenate(logits)}) if logits else np.empty(0, str)
+
     def predict(
         self, crops: NDArray[np.uint8], clinical: NDArray[np.float32], features: NDArray[np.float64] | None = None,
         rank: NDArray[np.floating] | None = None,
     ) -> RegionOutputs:  # fmt: skip
         """Classify n regions, batch after batch; n may be 0. See ``region_outputs``."""
         n, size = len(crops), self.sizes.size
-        steps = [self.step(crops[i : i + size], clinical[i : i + size]).outputs() for i in range(0, n, size)]
+        steps = [dict(self.step(crops[i : i + size], clinical[i : i + size]).outputs()) for i in range(0, n, size)]
+        for step in steps:
+            step.pop(CONV4, None)  # half a megabyte a crop
         said = {name: np.concatenate([step[name] for step in steps]) for name in steps[0]} if steps else {}
         measured = np.full((n, len(REGION_FEATURES)), np.nan) if features is None else features
         return region_outputs(self.bundle, said, measured, np.full(n, np.nan) if rank is None else rank)
@@ -188,15 +227,19 @@ def region_outputs(
     """
     n = len(rank)
     if not n:
-        return RegionOutputs(np.empty((0, len(CLASSES))), np.empty((0, 1, 1), np.float32), np.empty(0, str))
+        return RegionOutputs(np.empty((0, len(CLASSES))), np.empty((0, 1, 1), np.float32))
     conv5 = said.get("logits", np.full((n, len(CLASSES)), np.nan))
     linear = outputs.class_logits(*(outputs.head_odds(said[f"{n}_logits"]) for n in ("lesion", "pathology")))
-    kinds = np.full(n, "")
-    if "kind_logits" in said:
-        kinds = np.array(KINDS)[said["kind_logits"].argmax(axis=1)]
     inputs = outputs.region_inputs(conv5, linear, rank, features)
     logits = bundle.region.logits(inputs[:, [outputs.REGION_INPUTS.index(name) for name in bundle.region.inputs]])
-    return RegionOutputs(softmax(logits), said["evidence"], kinds)
+    return RegionOutputs(softmax(logits), said["evidence"])
+
+
+def named_kinds(said: Outputs) -> NDArray[np.str_]:
+    """What each of n regions is if it is a lesion, '' where the network has no such head. said: n rows."""
+    if "kind_logits" in said:
+        return np.array(KINDS)[said["kind_logits"].argmax(axis=1)]
+    return np.full(len(said["evidence"]), "")
 
 
 def looks_at_breasts(bundle: Bundle) -> bool:

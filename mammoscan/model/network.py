@@ -25,6 +25,7 @@ FEATURES_END = "conv5_block3_out"
 CHANNELS = 1024  # of conv4
 CONV5_WIDTH = 512  # a quarter of its channels
 STRIDE = 16  # pixels of a crop in a cell of conv4
+BLOCKS = {"conv2": 3, "conv3": 4, "conv4": 6, "conv5": 3}  # of each stage
 # How conv4 is pooled: the region's own place in the crop, its middle and its surround apart (``inner``). The halves of
 # a whole breast, for its density, go through the same layers.
 POOLS = ("average", "maximum", "centre average", "centre maximum", "surround average", "surround maximum",
@@ -82,9 +83,13 @@ def resnet50(
 def pooled_features(model: Any, crop: CropGeometry) -> Any:
     """Average and maximum of conv3 (512 channels each), then ``POOLS`` of conv4 (1024 each): (n, POOLED)."""
     import keras
-    from keras import ops
 
     third, fourth = (model.get_layer(name).output for name in (MIDDLE_END, FROZEN_END))
+    return keras.layers.Concatenate(name="pooled")(pools(third, fourth, crop, keras.ops))
+
+
+def pools(third: Any, fourth: Any, crop: CropGeometry, ops: Any) -> list[Any]:
+    """What ``pooled_features`` joins, of maps of conv3 and conv4. ops: mean, max, sum and std of such tensors."""
     side = int(fourth.shape[1])
     place, inmost = inner(crop)
     centre, middle = (fourth[:, part, part] for part in (place, inmost))
@@ -98,8 +103,7 @@ def pooled_features(model: Any, crop: CropGeometry) -> Any:
         "surround average": ops.sum(outside, space) / float(around.sum()), "surround maximum": ops.max(outside, space),
         "middle average": ops.mean(middle, space), "deviation": ops.std(fourth, space),
     }  # fmt: skip
-    parts = [ops.mean(third, space), ops.max(third, space), *(by_name[name] for name in POOLS)]
-    return keras.layers.Concatenate(name="pooled")(parts)
+    return [ops.mean(third, space), ops.max(third, space), *(by_name[name] for name in POOLS)]
 
 
 def _inner(side: int, margin: int) -> slice:

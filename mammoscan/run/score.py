@@ -13,6 +13,7 @@ from mammoscan.image import crops
 from mammoscan.model import findings
 from mammoscan.model.classify import Classifier, breast_outputs, image_scores, looks_at_breasts, region_outputs
 from mammoscan.model.explain import grad_cam
+from mammoscan.model.precision import Precision
 from mammoscan.model.terms import clinical_inputs
 from mammoscan.run.batches import BatchQueue
 
@@ -36,14 +37,17 @@ class Scorer:
     """
 
     def __init__(
-        self, bundle: Bundle, config: RunConfig, threshold: float, *, device: Callable[[], Device] | None = None
-    ) -> None:
+        self, bundle: Bundle, config: RunConfig, threshold: float, *, precision: Precision = Precision.FLOAT32,
+        device: Callable[[], Device] | None = None,
+    ) -> None:  # fmt: skip
         self._bundle = bundle
         self._analysis = config.analysis
         self._digest = config.analysis.digest()
         self._threshold = threshold
         self._tiles = looks_at_breasts(bundle)
-        self._queue = BatchQueue(device or (lambda: Classifier(bundle, batch_size=config.batch_size)), self._result)
+        self._make = device or (lambda: Classifier(bundle, batch_size=config.batch_size, precision=precision))
+        self._device: Device | None = None
+        self._queue = BatchQueue(self._open, self._result)
 
     @property
     def pending(self) -> int:
@@ -81,6 +85,10 @@ class Scorer:
         """Forget the network, and what is pending."""
         self._queue.close()
 
+    def _open(self) -> Device:
+        self._device = self._make()
+        return self._device
+
     def _result(self, piece: tuple[PlannedImage, Analysed], said: Outputs) -> tuple[PlannedImage, Scored]:
         image, analysed = piece
         regions = len(analysed.regions)
@@ -94,9 +102,13 @@ class Scorer:
         # The model's estimate, else that from the share of dense pixels.
         estimate = analysed.image_features.density if breast.density is Density.UNKNOWN else breast.density
         chosen = findings.select(analysed.regions, outputs.malignancy.tolist(), most=self._analysis.max_findings)
+        # The device is there by now: without crops nothing is chosen.
+        kinds = (
+            self._device.kinds({n: rows[list(chosen)] for n, rows in said.items()}) if self._device and chosen else ()
+        )
         heats = grad_cam(outputs.evidence[list(chosen)]) if chosen else ()
         found = []
-        for number, (index, heat) in enumerate(zip(chosen, heats, strict=True), 1):
+        for number, (index, kind, heat) in enumerate(zip(chosen, kinds, heats, strict=True), 1):
             region = analysed.regions[index]
             normal, benign, malignant = (float(p) for p in outputs.probabilities[index])
             malignancy = float(outputs.malignancy[index])
@@ -112,7 +124,7 @@ class Scorer:
                     features=analysed.features[index],
                     heat=heat if not analysed.geometry.flipped else np.ascontiguousarray(heat[:, ::-1]),
                     heat_box=crops.crop_box(analysed.geometry, region.box, self._bundle.crop.context),
-                    lesion_kind=str(outputs.kinds[index]),
+                    lesion_kind=str(kind),
                 )
             )
         return image, Scored(
