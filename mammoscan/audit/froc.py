@@ -35,7 +35,7 @@ def froc_curve(marks: Marks) -> tuple[Floats, Floats]:
 def sensitivity_at(marks: Marks, false_marks: tuple[float, ...] = FALSE_MARKS, weights: Floats | None = None) -> Floats:
     """Largest lesion sensitivity with at most each number of false marks per image.
 
-    A step function, not interpolated: it is reached by a real threshold. ``weights``: by patient.
+    A step function, not interpolated: it is reached by a real threshold. ``weights``: by patient, how often each counts.
     """
     return _Sorted(marks).at(false_marks, weights)
 
@@ -65,7 +65,7 @@ class _Sorted:
         # Where the false marks in front of each step begin; a step may have none.
         self.false_starts = np.searchsorted(numbers[~found], np.arange(self.steps))
         # One more place, so that a step without false marks behind the last of them has somewhere to point.
-        self.drawn = np.zeros(len(self.false_groups) + 1)
+        self.drawn = np.zeros(len(self.false_groups) + 1, dtype=np.float32)
         self.empty = np.diff(np.append(self.false_starts, len(self.false_groups))) == 0
         self.images_by_patient = np.bincount(marks.image_groups).astype(np.float64)
         self.lesions_by_patient = np.bincount(marks.lesion_groups, minlength=len(self.images_by_patient)).astype(
@@ -85,9 +85,10 @@ class _Sorted:
         # Products and their sums, since a threaded dot product of so few numbers waits longer than it works.
         images, lesions = (w * self.images_by_patient).sum(), (w * self.lesions_by_patient).sum()
         found = np.cumsum(np.bincount(self.lesion_steps, w[self.lesion_groups], self.steps))
+        # Counts are whole numbers, which the short form holds exactly; half as long, they stay in the processor's cache.
         # Into the same memory each time: fresh pages cost more than what is written to them.
-        w.take(self.false_groups, out=self.drawn[:-1], mode="clip")
-        stretches = np.add.reduceat(self.drawn, self.false_starts) if self.steps else np.zeros(0)
+        w.astype(np.float32).take(self.false_groups, out=self.drawn[:-1], mode="clip")
+        stretches = np.add.reduceat(self.drawn, self.false_starts, dtype=np.float64) if self.steps else np.zeros(0)
         stretches[self.empty] = 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
             rate = np.append(0.0, np.cumsum(stretches) / images)

@@ -250,7 +250,7 @@ class _Statistic:
         groups = cases.groups
         patients = int(groups.max()) + 1
         self.groups = groups[ranking.order]
-        self.drawn = np.empty(len(groups))
+        self.drawn = np.empty(len(groups), dtype=np.float32)
         corners = ranking.corners()
         self.starts = np.append(0, corners[:-1] + 1)
         self.where = np.flatnonzero(ranking.positive)
@@ -273,12 +273,13 @@ class _Statistic:
 
     def __call__(self, drawn: Floats) -> Floats:
         sums = drawn @ self.by_patient
+        # Counts are whole numbers, which the short form holds exactly; half as long, they stay in the processor's cache.
         # Into the same memory each time: fresh pages cost more than what is written to them.
-        weights = drawn.take(self.groups, out=self.drawn, mode="clip")
+        weights = drawn.astype(np.float32).take(self.groups, out=self.drawn, mode="clip")
         tp, fp = np.zeros(len(self.starts) + 1), np.zeros(len(self.starts) + 1)
         if len(self.where):
-            tp[1 + self.gains] = np.add.reduceat(weights[self.where], self.positive_starts)
-        np.cumsum(np.add.reduceat(weights, self.starts) - tp[1:], out=fp[1:])
+            tp[1 + self.gains] = np.add.reduceat(weights[self.where], self.positive_starts, dtype=np.float64)
+        np.cumsum(np.add.reduceat(weights, self.starts, dtype=np.float64) - tp[1:], out=fp[1:])
         tp = np.cumsum(tp)
         brier = error = float("nan")
         total = sums[0] + sums[1]
