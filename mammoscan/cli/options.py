@@ -11,6 +11,7 @@ import click
 from mammoscan.core import kinds
 from mammoscan.core.config import SWITCHABLE, AnalysisConfig
 from mammoscan.core.errors import UsageError
+from mammoscan.model.precision import AUTO, CHOICES
 from mammoscan.run import keyfile
 from mammoscan.run.config import RunConfig
 from mammoscan.send.destination import SendConfig, parse, title
@@ -125,6 +126,14 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Crops in one batch of the network; 0: by the device's memory, or what is measured to be faster.",
     )
     @click.option(
+        "--precision",
+        type=click.Choice(CHOICES),
+        default=AUTO,
+        show_default=True,
+        help="What the network computes in; auto: what made the results that stand, else float32, or bfloat16 where "
+        "the model says that its scores hold in it and the processor has matrix units (AMX).",
+    )
+    @click.option(
         "--settle-seconds",
         type=click.FloatRange(0),
         default=2.0,
@@ -172,6 +181,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         density_csv: Path | None,
         workers: int,
         batch_size: int,
+        precision: str,
         settle_seconds: float,
         follow_links: bool,
         retry_failed: bool,
@@ -195,6 +205,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 model=model,
                 workers=workers,
                 batch_size=batch_size,
+                precision=precision,
                 settle_seconds=settle_seconds,
                 density_csv=density_csv,
                 follow_links=follow_links,

@@ -610,6 +610,7 @@ class ReportContext:
     finding_threshold: float  # on a finding's
     threshold_name: str
     cost: PointCost = PointCost()  # of the operating point; nothing is known of a threshold of the user's own
+    precision: str = "float32"  # what the network computed in
 
 
 @dataclass(frozen=True, slots=True)

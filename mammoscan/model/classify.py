@@ -238,7 +238,7 @@ def region_outputs(
 def named_kinds(said: Outputs) -> NDArray[np.str_]:
     """What each of n regions is if it is a lesion, '' where the network has no such head. said: n rows."""
     if "kind_logits" in said:
-        return np.array(KINDS)[said["kind_logits"].argmax(axis=1)]
+        return np.asarray(np.array(KINDS)[said["kind_logits"].argmax(axis=1)], np.str_)
     return np.full(len(said["evidence"]), "")
 
 

@@ -135,8 +135,8 @@ class Folded:
     def linear(self, third: Any, fourth: Any, clinical: Any) -> dict[str, Any]:
         """What the heads say that are linear in the pooled maps and the clinical inputs, float32 (n, size) by name."""
         tf = self._tf
-        wide = (tf.cast(maps, tf.float32) for maps in (third, fourth))
-        joined = tf.concat([*pools(*wide, self._crop, tf.experimental.numpy), clinical], axis=-1)
+        third, fourth = tf.cast(third, tf.float32), tf.cast(fourth, tf.float32)
+        joined = tf.concat([*pools(third, fourth, self._crop, tf.experimental.numpy), clinical], axis=-1)
         return {name: tf.matmul(joined, kernel) + bias for name, (kernel, bias) in self._linear.items()}
 
     def of_conv5(self, fifth: Any, clinical: Any = None) -> dict[str, Any]:

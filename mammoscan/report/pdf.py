@@ -333,6 +333,7 @@ def _closing(context: ReportContext) -> list[Flowable]:
     rows = [
         ("Model", marked_up(f"{model.name} {model.version}")),
         ("Model (SHA-256)", model.sha256),
+        ("Precision", f"computed in {context.precision}"),
         ("Limits", "<br/>".join(marked_up(text) for text in model.limits) or "unknown"),
         ("Licence of the weights", marked_up(model.licence or "unknown")),
         ("Software", f"mammoscan {marked_up(context.software_version)}"),

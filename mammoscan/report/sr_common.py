@@ -166,8 +166,9 @@ def algorithm(context: ReportContext, relationship: str = "HAS PROPERTIES") -> l
 
 
 def version(context: ReportContext) -> str:
-    """Model version and hash, and the software's version."""
-    return f"{context.model.version} ({context.model.sha256[:12]}), mammoscan {context.software_version}"
+    """Model version and hash, what it computed in, and the software's version."""
+    model = f"{context.model.version} ({context.model.sha256[:12]})"
+    return f"{model}, {context.precision}, mammoscan {context.software_version}"
 
 
 def headers_of(result: StudyResult) -> list[Header]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mammoscan.core import kinds
 from mammoscan.core.config import AnalysisConfig
+from mammoscan.model.precision import AUTO
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """A run: where from, where to, how; only ``analysis`` changes results."""
+    """A run: where from, where to, how; only ``analysis`` and ``precision`` change results."""
 
     archive: Path
     out: Path
@@ -25,6 +26,7 @@ class RunConfig:
     model: Path | None = None  # None: the bundled model
     workers: int = 0  # 0: as many as cores
     batch_size: int = 0  # 0: by device memory, or what is measured to be faster
+    precision: str = AUTO  # one of ``model.precision.CHOICES``
     settle_seconds: float = 2.0  # younger files count as still being written
     density_csv: Path | None = None
     follow_links: bool = True

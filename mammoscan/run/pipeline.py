@@ -21,7 +21,7 @@ from mammoscan.core.domain import Failed, ReportContext, RunSummary, Skipped
 from mammoscan.core.errors import Reason, Stage, UsageError
 from mammoscan.model import bundle as bundles
 from mammoscan.report import pdf_words as words
-from mammoscan.run import keyfile, previews, runfile, tables, tasks, withdraw, work
+from mammoscan.run import keyfile, precision, previews, runfile, tables, tasks, withdraw, work
 from mammoscan.run.inventory import Facts, Inventory, Status
 from mammoscan.run.ledger import NAME, Ledger
 from mammoscan.run.planner import Planner, Rules
@@ -142,6 +142,7 @@ class Run:
         self.point: OperatingPoint = self.bundle.point(config.analysis.point)
         self.workers = _workers(config, console)
         self.inventory = Inventory(ledger.connection, config.archive, policy, self._changed)
+        self.precision = precision.settled(config.precision, self.bundle, ledger, console)
         self.counts = Counts()
         self._told = bytearray()  # a bit a file whose failure is in the log
         self._looked = time.monotonic()
@@ -276,7 +277,7 @@ class Run:
         analysis = config.analysis
         return Rules(
             analysis.include, analysis.digest(), self.bundle.identity.sha256, self.point, config.write,
-            config.retry_failed, table,
+            config.retry_failed, table, self.precision,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ plan
@@ -359,7 +360,7 @@ class Run:
         settings = Settings(config.analysis, bundle.crop, bundle.ranking, bundle.outlines, self.policy.anonymous)
         with (
             self.console.stages(("analysing images", images), ("writing reports", studies)) as tickers,
-            contextlib.closing(Scorer(bundle, config, self.point.finding)) as scorer,
+            contextlib.closing(Scorer(bundle, config, self.point.finding, precision=self.precision)) as scorer,
         ):
             engine = Engine(
                 out=config.out, pool=pool, scorer=scorer, planner=planner, inventory=self.inventory,
@@ -389,6 +390,7 @@ class Run:
             finding_threshold=self.point.finding,
             threshold_name=self.point.name,
             cost=self.point.cost,
+            precision=self.precision.value,
         )
 
     def _tell(self, number: int, path: str, reason: Reason) -> None:

@@ -10,6 +10,7 @@ from mammoscan.archive import density
 from mammoscan.archive.header import apply_rules
 from mammoscan.core.domain import Header
 from mammoscan.core.errors import Reason
+from mammoscan.model.precision import Precision
 from mammoscan.run import plan as plans
 from mammoscan.run import tasks
 from mammoscan.run.inventory import Status
@@ -37,6 +38,7 @@ class Rules:
     kinds: tuple[str, ...]
     retry_failed: bool
     densities: DensityTable | None
+    precision: Precision = Precision.FLOAT32  # of the network
 
     def key(self, policy: Policy) -> str:
         """A digest of all that decides results; ``retry_failed`` does not."""
@@ -44,8 +46,19 @@ class Rules:
         point = self.point
         return policy.digest(
             self.include, self.digest, self.model, point.image, point.breast, point.finding, point.name,
-            sorted(self.kinds), rows, __version__,
+            sorted(self.kinds), rows, __version__, *self._of_precision(),
         )  # fmt: skip
+
+    def image_key(self, header: Header, known: DensityReading, policy: Policy) -> str:
+        """The key of an image's result: everything that decides it but the content of the file."""
+        said = (known.density.value, known.source.value)
+        return policy.digest(
+            header.sop_instance_uid, said, self.digest, self.model, __version__, *self._of_precision(),
+        )  # fmt: skip
+
+    def _of_precision(self) -> tuple[str, ...]:
+        """Nothing for float32, so that results of before there was another stand under their keys."""
+        return () if self.precision is Precision.FLOAT32 else (self.precision.value,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +193,7 @@ class Planner:
 
     def image_key(self, header: Header, known: DensityReading) -> str:
         """The key of an image's result: everything that decides it but the content of the file."""
-        said = (known.density.value, known.source.value)
-        return self._policy.digest(
-            header.sop_instance_uid, said, self.rules.digest, self.rules.model, __version__,
-        )  # fmt: skip
+        return self.rules.image_key(header, known, self._policy)
 
     def study_keys(self, study: PlannedStudy, contents: Mapping[str, bytes]) -> tuple[str, str]:
         """The key of a study's reports, and that of the results in them (``StudyRecord``).

@@ -41,6 +41,7 @@ def render(
         "configuration": dataclasses.asdict(config.analysis),
         "config_digest": context.config_digest,
         "model": dataclasses.asdict(context.model),
+        "precision": context.precision,
         "archive": "" if config.deidentify else str(config.archive.resolve()),
         "threshold": context.threshold,
         "breast_threshold": context.breast_threshold,
