@@ -473,6 +473,11 @@ class Run:
         )
 
 
+def _image_task(image: PlannedImage, settings: Settings, picture: Path) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """How an image is analysed on this machine: the network runs in this process."""
+    return tasks.analyse_file, (image.header, settings, picture)
+
+
 @dataclass(frozen=True, slots=True)
 class Workplace:
     """Where the work of a run is done. pool: makes one with so many tasks in flight for each worker.
@@ -493,7 +498,7 @@ def _workplace(config: RunConfig, console: Console) -> Iterator[Workplace]:
         yield Workplace(
             str(workers),
             lambda ahead: WorkPool(workers, in_flight=ahead * max(1, workers)),
-            lambda image, settings, picture: (tasks.analyse_file, (image.header, settings, picture)),
+            _image_task,
         )
         return
     from mammoscan.run.cluster import Cluster
