@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from mammoscan.model.bundle import Bundle
 
 AUTO = "auto"
+CPUINFO = Path("/proc/cpuinfo")
 _MATRIX_UNIT = "amx_bf16"  # without it bfloat16 is no faster: measured with AVX512_BF16 alone
+# By which kernels are chosen, and with them the order of sums.
+_VECTOR_UNITS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
 
 
 class Precision(Enum):
@@ -23,7 +26,7 @@ class Precision(Enum):
 CHOICES = (AUTO, *(precision.value for precision in Precision))
 
 
-def chosen(wanted: str, bundle: Bundle, *, before: str = "", cpuinfo: Path = Path("/proc/cpuinfo")) -> Precision:
+def chosen(wanted: str, bundle: Bundle, *, before: str = "", cpuinfo: Path = CPUINFO) -> Precision:
     """The precision of a run. wanted: one of CHOICES. before: what made the results that stand, '' if none do.
 
     ``auto`` stays with what made the results that stand, where the model allows it, so that machines that take turns
@@ -37,6 +40,12 @@ def chosen(wanted: str, bundle: Bundle, *, before: str = "", cpuinfo: Path = Pat
         return Precision(before)
     fast = _MATRIX_UNIT in cpu_flags(cpuinfo)
     return Precision.BFLOAT16 if fast and Precision.BFLOAT16.value in sound else Precision.FLOAT32
+
+
+def vector_units(cpuinfo: Path = CPUINFO) -> tuple[str, ...]:
+    """Those of this processor that decide how the network is computed."""
+    flags = cpu_flags(cpuinfo)
+    return tuple(unit for unit in _VECTOR_UNITS if unit in flags)
 
 
 def cpu_flags(cpuinfo: Path) -> frozenset[str]:

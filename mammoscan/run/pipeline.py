@@ -362,7 +362,9 @@ class Run:
             return
         config, bundle = self.config, self.bundle
         pool: Pool[work.Key] = self.workplace.pool(IN_FLIGHT)
-        settings = Settings(config.analysis, bundle.crop, bundle.ranking, bundle.outlines, self.policy.anonymous)
+        settings = Settings(
+            config.analysis, bundle.crop, bundle.ranking, bundle.outlines, self.policy.anonymous, self.precision
+        )  # fmt: skip
         with (
             self.console.stages(("analysing images", images), ("writing reports", studies)) as tickers,
             contextlib.closing(Scorer(bundle, config, self.point.finding, precision=self.precision)) as scorer,

@@ -22,6 +22,7 @@ import mammoscan
 from mammoscan.core.errors import ModelError, UsageError
 from mammoscan.core.logs import Said
 from mammoscan.model import bundle as bundles
+from mammoscan.model.precision import vector_units
 from mammoscan.run.pool import Crashed, Done, performed
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ async def ready(order: bytes, dask_worker: Any) -> bytes:
 @functools.cache
 def versions() -> dict[str, str]:
     """Of what may change the last bits of a result."""
-    found = {"Python": "{}.{}".format(*sys.version_info)}
+    found = {"Python": "{}.{}".format(*sys.version_info), "the vector units": ", ".join(vector_units()) or "none known"}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)

@@ -15,6 +15,7 @@ from mammoscan.core.domain import Analysed, Failed
 from mammoscan.core.errors import InputError, Reason, Stage
 from mammoscan.image.analyse import analyse, failed
 from mammoscan.model import bundle as bundles
+from mammoscan.model.precision import Precision
 from mammoscan.run import previews, twins
 from mammoscan.run.config import RunConfig
 from mammoscan.run.inventory import Facts
@@ -35,13 +36,17 @@ SAME, DIFFERENT, UNREADABLE = "same", "different", "unreadable:"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How images are analysed, for workers. crop, ranking, outlines: the model's. anonymous: see ``analyse``."""
+    """How images are analysed, for workers. crop, ranking, outlines: the model's. anonymous: see ``analyse``.
+
+    precision: of the network, for workers that run it.
+    """
 
     analysis: AnalysisConfig
     crop: CropGeometry
     ranking: Path
     outlines: Path
     anonymous: bool
+    precision: Precision = Precision.FLOAT32
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ def analyse_and_score(image: PlannedImage, settings: Settings, picture: Path, mo
     if not isinstance(worked.result, Analysed):
         return worked
     began = time.perf_counter()
-    scorer = _scorer(model, settings.analysis)
+    scorer = _scorer(model, settings.analysis, settings.precision)
     try:
         scorer.add(image, worked.result)
         ((_, scored),) = scorer.finish()
@@ -114,9 +119,9 @@ def _bundle(model: ModelRef) -> Bundle:
 
 
 @functools.lru_cache(maxsize=1)
-def _scorer(model: ModelRef, analysis: AnalysisConfig) -> Scorer:
+def _scorer(model: ModelRef, analysis: AnalysisConfig, precision: Precision) -> Scorer:
     config = RunConfig(archive=Path(), out=Path(), analysis=analysis, batch_size=model.batch_size)
-    return Scorer(_bundle(model), config, model.threshold)
+    return Scorer(_bundle(model), config, model.threshold, precision=precision)
 
 
 def content(header: Header) -> bytes:

@@ -23,12 +23,11 @@ import numpy as np
 from mammoscan.model import bundle as bundles
 from mammoscan.model import network
 from mammoscan.model.classify import Classifier
-from mammoscan.model.precision import Precision, cpu_flags
+from mammoscan.model.precision import Precision, vector_units
 from mammoscan.model.terms import CLASSES, CLINICAL
 
 IMAGE = 22  # crops of an image: 20 regions and two tiles
 FINDINGS = 3
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
 def main() -> None:
@@ -71,8 +70,7 @@ def processor() -> str:
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     said = facts.get("model name", platform.processor() or "unknown processor")
     family = f"family {facts.get('cpu family', '?')} model {facts.get('model', '?')}"
-    flags = cpu_flags(cpuinfo)
-    return f"{said}, {family}, {', '.join(f for f in FLAGS if f in flags) or 'no vector units known'}"
+    return f"{said}, {family}, {', '.join(vector_units()) or 'vector units unknown'}"
 
 
 def unfolded(model: bundles.Bundle) -> Callable[[Any, Any], Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from mammoscan.core.console import Console
 from mammoscan.model import bundle
-from mammoscan.model.precision import CHOICES, Precision, chosen, cpu_flags
+from mammoscan.model.precision import CHOICES, Precision, chosen, cpu_flags, vector_units
 
 FIGURES = {"crops": 2000, "moved_p99": 0.004, "moved_most": 0.01}
 
@@ -54,6 +54,11 @@ def test_auto_stays_with_what_stands_whatever_the_machine(machine, model, sound)
 @pytest.mark.parametrize("wanted", [name for name in CHOICES if name != "auto"])
 def test_what_is_asked_for_is_taken(machine, model, wanted):
     assert chosen(wanted, model, before="bfloat16", cpuinfo=machine()).value == wanted
+
+
+def test_units_that_decide_how_it_is_computed_are_told_in_one_order(machine):
+    assert vector_units(machine("amx_int8", "sse2", "avx2")) == ("avx2", "amx_int8")
+    assert vector_units(machine().parent / "none") == ()
 
 
 def test_flags_are_those_of_the_processor_and_not_its_bugs(machine):
