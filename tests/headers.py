@@ -18,9 +18,12 @@ INCLUDE = AnalysisConfig().include
 
 
 def read(
-    found: Iterable[SourceFile | Skipped | Failed], *, include: tuple[str, ...] = INCLUDE
+    found: Iterable[SourceFile | Skipped | Failed], *, include: tuple[str, ...] | None = INCLUDE
 ) -> Iterator[Header | Skipped | Failed]:
-    """What the headers of files say under the rules; what the walk did not take for a file passes through."""
+    """What the headers of files say; what the walk did not take for a file passes through.
+
+    include: kinds of images that the rules let in; None: without the rules.
+    """
     for item in found:
         is_file = isinstance(item, SourceFile)
         yield read_header(item, include=include, settle_seconds=0, now=time.time()) if is_file else item

@@ -7,15 +7,14 @@ a copy of the cases, and with cases sorted once all thresholds follow from two c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.sparse import csr_array
-from scipy.stats import rankdata
+from scipy.sparse import csc_array, csr_array
 
 Floats = NDArray[np.float64]
 REPLICATES = 2000
@@ -115,21 +114,70 @@ def delong(truth: NDArray[np.bool_], scores: Floats, groups: NDArray[np.intp] | 
     ValueError
         Where a class is missing.
     """
-    truth = np.asarray(truth, dtype=bool)
-    scores = np.atleast_2d(np.asarray(scores, dtype=np.float64))
-    m, n = int(truth.sum()), int((~truth).sum())
-    if m == 0 or n == 0:
-        raise ValueError("the AUC needs positive and negative cases")
-    placements_p, placements_n = np.empty((len(scores), m)), np.empty((len(scores), n))
-    for k, row in enumerate(scores):
-        ranks = rankdata(row)
-        placements_p[k] = (ranks[truth] - rankdata(row[truth])) / n
-        placements_n[k] = 1 - (ranks[~truth] - rankdata(row[~truth])) / m
-    areas = placements_p.mean(axis=1)
+    found = [Placements.of(truth, row) for row in np.atleast_2d(np.asarray(scores, dtype=np.float64))]
+    return _delong(found, groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Placements:
+    """How positive and negative cases lie to each other.
+
+    truth: bool (n,). positives: of each positive, in their order, the share of negatives below it, ties one half.
+    negatives: of each negative the share of positives above it.
+    """
+
+    truth: NDArray[np.bool_]
+    positives: Floats
+    negatives: Floats
+
+    @classmethod
+    def of(cls, truth: NDArray[np.bool_], scores: Floats) -> Placements:
+        """Compare cases, after sorting them once. Raises ValueError where a class is missing."""
+        truth = np.asarray(truth, dtype=bool)
+        m = int(truth.sum())
+        n = len(truth) - m
+        if m == 0 or n == 0:
+            raise ValueError("the AUC needs positive and negative cases")
+        order = np.argsort(scores, kind="stable")
+        rising = scores[order]
+        starts = np.flatnonzero(np.append(True, rising[1:] != rising[:-1]))
+        lengths = np.diff(np.append(starts, len(order)))
+        at = np.add.reduceat(truth[order].astype(np.int64), starts)
+        before = np.cumsum(at) - at
+        # Of each score: positives and negatives below it, with half of those at it.
+        run = np.empty(len(order), dtype=np.intp)
+        run[order] = np.repeat(np.arange(len(starts)), lengths)
+        below_p, below_n = before + at / 2, starts - before + (lengths - at) / 2
+        return cls(truth, below_n[run[truth]] / n, 1 - below_p[run[~truth]] / m)
+
+    def delong(self, groups: NDArray[np.intp] | None = None) -> Delong:
+        """The AUC and its variance (see ``delong``)."""
+        return _delong([self], groups)
+
+    def influence(self) -> Floats:
+        """Each case's influence on the AUC, (n,); nan where a class has fewer than two cases.
+
+        The sum of their squares is DeLong's variance; summed by patient first, they carry the
+        dependence of a patient's cases.
+        """
+        m, n = len(self.positives), len(self.negatives)
+        if m < 2 or n < 2:
+            return np.full(len(self.truth), np.nan)
+        mean = self.positives.mean()
+        out = np.empty(len(self.truth))
+        out[self.truth] = (self.positives - mean) / np.sqrt(m * (m - 1.0))
+        out[~self.truth] = (self.negatives - mean) / np.sqrt(n * (n - 1.0))
+        return out
+
+
+def _delong(found: Sequence[Placements], groups: NDArray[np.intp] | None) -> Delong:
+    positives, negatives = np.stack([f.positives for f in found]), np.stack([f.negatives for f in found])
+    areas = positives.mean(axis=1)
     if groups is None:
-        covariance = _covariance(placements_p) / m + _covariance(placements_n) / n
-        return Delong(areas, covariance)
-    return Delong(areas, _clustered(truth, placements_p - areas[:, None], placements_n - areas[:, None], groups))
+        m, n = positives.shape[1], negatives.shape[1]
+        return Delong(areas, _covariance(positives) / m + _covariance(negatives) / n)
+    truth = found[0].truth
+    return Delong(areas, _clustered(truth, positives - areas[:, None], negatives - areas[:, None], groups))
 
 
 def _covariance(rows: Floats) -> Floats:
@@ -143,31 +191,14 @@ def _clustered(truth: NDArray[np.bool_], p: Floats, n: Floats, groups: NDArray[n
     sums_p = np.stack([np.bincount(groups[truth], row, count) for row in p])
     sums_n = np.stack([np.bincount(groups[~truth], row, count) for row in n])
     m, nn = p.shape[1], n.shape[1]
-    i_p, i_n, i = len(np.unique(groups[truth])), len(np.unique(groups[~truth])), len(np.unique(groups))
+    of_p, of_n = np.bincount(groups[truth], minlength=count) > 0, np.bincount(groups[~truth], minlength=count) > 0
+    i_p, i_n, i = int(of_p.sum()), int(of_n.sum()), int((of_p | of_n).sum())
     if i_p < 2 or i_n < 2:
         return np.full((len(p), len(p)), np.nan)
     s_p = sums_p @ sums_p.T * i_p / ((i_p - 1) * m * m)
     s_n = sums_n @ sums_n.T * i_n / ((i_n - 1) * nn * nn)
     cross = sums_p @ sums_n.T * i / ((i - 1) * m * nn)
     return np.asarray(s_p + s_n + cross + cross.T)
-
-
-def auc_influence(truth: NDArray[np.bool_], scores: Floats) -> Floats:
-    """Each case's influence on the AUC, (n,); nan where a class has fewer than two cases.
-
-    The sum of their squares is DeLong's variance; summed by patient first, they carry the
-    dependence of a patient's cases.
-    """
-    truth = np.asarray(truth, dtype=bool)
-    m, n = int(truth.sum()), int((~truth).sum())
-    ranks = rankdata(scores)
-    p = (ranks[truth] - rankdata(scores[truth])) / n
-    if m < 2 or n < 2:
-        return np.full(len(truth), np.nan)
-    out = np.empty(len(truth))
-    out[truth] = (p - p.mean()) / np.sqrt(m * (m - 1.0))
-    out[~truth] = (1 - (ranks[~truth] - rankdata(scores[~truth])) / m - p.mean()) / np.sqrt(n * (n - 1.0))
-    return out
 
 
 def normal_interval(value: float, error: float, method: str, level: float = LEVEL, *, clip: bool = True) -> Interval:
@@ -204,19 +235,21 @@ def bootstrap(
     )
 
 
-def bootstrap_sums(by_patient: Floats, *, replicates: int = REPLICATES, seed: int = SEED, at_once: int = 64) -> Floats:
+def bootstrap_sums(
+    by_patient: Floats | csc_array, *, replicates: int = REPLICATES, seed: int = SEED, at_once: int = 64
+) -> Floats:
     """Sums over the patients drawn, as ``bootstrap`` draws them; many replicates in one matrix product.
 
     Parameters
     ----------
-    by_patient: what each patient adds, (patients, k); mostly zeros, since a patient is in few groups.
+    by_patient: what each patient adds, (patients, k), dense or sparse; mostly zeros, since a patient is in few groups.
 
     Returns
     -------
     float64 (replicates, k).
     """
     rng = np.random.default_rng(seed)
-    patients = len(by_patient)
+    patients = by_patient.shape[0]
     adds = csr_array(by_patient.T)
     out = np.empty((replicates, by_patient.shape[1]))
     for start in range(0, replicates, at_once):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +13,11 @@ from numpy.typing import NDArray
 
 from mammoscan.audit import lesions
 from mammoscan.audit.froc import Marks
-from mammoscan.audit.labels import ONE_IMAGE, Key, Label, Labels
+from mammoscan.audit.images import ImageResult, ImageTable
+from mammoscan.audit.labels import ONE_IMAGE, Key, Label, Labels, LabelTable
 from mammoscan.audit.lesions import Lesion
-from mammoscan.audit.results import CLASSES, ImageResult, Results
+from mammoscan.audit.results import Results
+from mammoscan.core.columns import Lazy, Made, TextColumn, by_appearance
 from mammoscan.core.errors import LabelError, UsageError
 from mammoscan.core.identifiers import Spellings
 
@@ -21,6 +25,7 @@ LEVELS = ("region", "image", "breast", "patient", "study")
 _IMAGE_KEYS = {*ONE_IMAGE, Key.VIEW}
 # Keys that begin with a number which people keep in spreadsheets.
 _NUMBERED = {Key.ID, Key.VIEW, Key.BREAST, Key.PATIENT}
+_Found = int | tuple[int, ...]  # the place of one image, or of several
 _MOST = 20  # rows that an error or a note names
 ALLOWED: dict[str, set[Key]] = {
     "region": _IMAGE_KEYS,
@@ -44,14 +49,56 @@ class Pair:
     others: tuple[Lesion, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PairTable(Made[Pair]):
+    """All pairs, by column; an item is a ``Pair``. image, label: intp (n,), places in the tables. placed: lesions and others by pair."""
+
+    images: ImageTable
+    labels: LabelTable
+    image: NDArray[np.intp]
+    label: NDArray[np.intp]
+    placed: Mapping[int, tuple[tuple[Lesion, ...], tuple[Lesion, ...]]]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def made(self, index: int) -> Pair:
+        found, others = self.placed.get(index, ((), ()))
+        return Pair(self.images[self.image[index]], self.labels[self.label[index]], found, others)
+
+    def positive(self) -> NDArray[np.bool_]:
+        """Whether each pair's label is malignant, (n,)."""
+        return self.labels.positives()[self.label]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Members(Made[tuple[Pair, ...]]):
+    """The pairs of each case. order: intp, places in ``pairs``, those of a case together; starts: intp (cases + 1,)."""
+
+    pairs: PairTable
+    order: NDArray[np.intp]
+    starts: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def made(self, index: int) -> tuple[Pair, ...]:
+        return tuple(map(self.pairs.made, self.order[self.starts[index] : self.starts[index + 1]].tolist()))
+
+    @property
+    def firsts(self) -> NDArray[np.intp]:
+        """The first pair of each case, (cases,)."""
+        return self.order[self.starts[:-1]]
+
+
 @dataclass(frozen=True, slots=True)
 class Joined:
     """Labels and results joined; what found no partner, with why. notes: how the tables were read and matched."""
 
     key: Key
-    pairs: tuple[Pair, ...]
-    unmatched_labels: tuple[tuple[Label, str], ...]
-    unmatched_results: tuple[ImageResult, ...]
+    pairs: PairTable
+    unmatched_labels: Sequence[tuple[Label, str]]
+    unmatched_results: Sequence[ImageResult]
     results: Results
     notes: tuple[str, ...] = ()
 
@@ -66,11 +113,11 @@ class Cases:
     """
 
     level: str
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     truth: NDArray[np.bool_]
     scores: NDArray[np.float64]
     groups: NDArray[np.intp]
-    members: tuple[tuple[Pair, ...], ...]
+    members: Sequence[tuple[Pair, ...]]
     true_class: NDArray[np.intp] | None = None
     predicted_class: NDArray[np.intp] | None = None
     notes: tuple[str, ...] = ()
@@ -86,59 +133,70 @@ def join(labels: Labels, results: Results) -> Joined:
         leading zeros, where a row states another side, view or study than its result, and where a
         segmentation cannot be read or is of other images.
     """
-    index: dict[tuple[str, ...], list[ImageResult]] = {}
-    for image in results.images:
-        for key in _keys(image, labels.key):
-            index.setdefault(key, []).append(image)
-    pairs: list[Pair] = []
-    lost: list[tuple[Label, str]] = []
-    taken: dict[str, Label] = {}
-    problems: list[str] = []
+    images, table = ImageTable.of(results.images), labels.labels
+    index = _index(images, labels.key)
+    one = labels.key in ONE_IMAGE
+    of_image, of_label = array("q"), array("q")
+    lost: list[tuple[int, str]] = []
+    taken: dict[int, int] = {}
+    problems: dict[int, str] = {}  # by label
     restored: list[str] = []
-    keys = _Keys(labels, index)
+    keys = _Keys(labels, index, images)
+    lines = table.lines[table.firsts].tolist()
+    placed: dict[int, tuple[tuple[Lesion, ...], tuple[Lesion, ...]]] = {}
+    located = table.placed()
     segs: dict[Path, Mapping[str, tuple[Lesion, ...]]] = {}
-    for label in labels.labels:
-        named, why = keys.find(label)
+    for number, written in enumerate(table.written()):
+        named, why = keys.find(written, lines[number])
         if named is None:
-            problems.append(why)
+            problems[number] = why
             continue
-        found = index.get(named, [])
+        met = index.get(named, ())
+        found = (met,) if isinstance(met, int) else met
         if not found:
-            reason = results.failed.get(label.key[0], "") if len(label.key) == 1 else ""
-            lost.append((label, f"not analysed: {reason}" if reason else why or "no such result"))
+            reason = results.failed.get(written[0], "") if len(written) == 1 else ""
+            lost.append((number, f"not analysed: {reason}" if reason else why or "no such result"))
         elif why:
             restored.append(why)
-        if labels.key in ONE_IMAGE and len(found) > 1:
+        if one and len(found) > 1:
             raise LabelError(
-                f"label {label.key[0]!r} (row {label.rows[0]}) fits {len(found)} results", path=results.source
+                f"label {written[0]!r} (row {lines[number]}) fits {len(found)} results", path=results.source
             )
-        placed = _segmented(label, label.segs, found, segs)
-        others = _segmented(label, label.other_segs, found, segs)
+        lesions_of = _places(table[number], [images[i] for i in found], segs) if located[number] else None
         for image in found:
-            if image.id in taken:
+            if image in taken:
                 raise LabelError(
-                    f"result {image.id!r} fits two labels (row {label.rows[0]}); the other is row {taken[image.id].rows[0]}",
+                    f"result {images.ids[image]!r} fits two labels (row {lines[number]}); "
+                    f"the other is row {lines[taken[image]]}",
                     path=results.source,
                 )
-            taken[image.id] = label
-            problems += _contradictions(label, image, one=labels.key in ONE_IMAGE)
-            pairs.append(
-                Pair(
-                    image,
-                    label,
-                    (*label.lesions, *placed.get(image.id, ())),
-                    (*label.other_lesions, *others.get(image.id, ())),
-                )
-            )
-    if problems:
+            taken[image] = number
+            if lesions_of is not None:
+                placed[len(of_image)] = lesions_of[images.ids[image]]
+            of_image.append(image)
+            of_label.append(number)
+    pairs = PairTable(images, table, np.array(of_image, dtype=np.intp), np.array(of_label, dtype=np.intp), placed)
+    wrong = list(problems.items()) + _contradicted(pairs, one=one)
+    if wrong:
         raise LabelError(
-            _listed(problems), path=results.source, remedy="correct these rows of the labels; row 1 is the heading"
+            _listed([why for _, why in sorted(wrong, key=operator.itemgetter(0))]),
+            path=results.source,
+            remedy="correct these rows of the labels; row 1 is the heading",
         )
-    rest = tuple(image for image in results.images if image.id not in taken)
+    partner = np.zeros(len(images), dtype=bool)
+    partner[pairs.image] = True
+    rest = np.flatnonzero(~partner)
     notes = [f"labels: {note}" for note in labels.notes] + [f"results: {note}" for note in results.notes]
     if restored:
         notes.append(f"matched though leading zeros differ, as spreadsheets drop them: {_listed(restored)}")
-    return Joined(labels.key, tuple(pairs), tuple(lost), rest, results, tuple(notes))
+    return Joined(
+        labels.key,
+        pairs,
+        Lazy(len(lost), lambda i: (table[lost[i][0]], lost[i][1])),
+        Lazy(len(rest), lambda i: images[rest[i]]),
+        results,
+        tuple(notes),
+    )
 
 
 def _listed(texts: Sequence[str]) -> str:
@@ -148,34 +206,58 @@ def _listed(texts: Sequence[str]) -> str:
 class _Keys:
     """The key under which the results know a label's case; numbers may have lost their leading zeros on the way."""
 
-    def __init__(self, labels: Labels, index: Mapping[tuple[str, ...], Sequence[ImageResult]]) -> None:
+    def __init__(self, labels: Labels, index: Mapping[tuple[str, ...], _Found], images: ImageTable) -> None:
         self._index = index
+        self._images = images
         self._name = labels.key.columns[0]
         self._spellings = (
-            Spellings((key[0] for key in index), [label.key[0] for label in labels.labels])
+            Spellings((key[0] for key in index), [written[0] for written in labels.labels.written()])
             if labels.key in _NUMBERED
             else None
         )
 
-    def find(self, label: Label) -> tuple[tuple[str, ...] | None, str]:
+    def find(self, key: tuple[str, ...], row: int) -> tuple[tuple[str, ...] | None, str]:
         """The key, and a note where it is spelled in another way; None and why where it could be two cases."""
-        written, *rest = label.key
         if self._spellings is None:
-            return label.key, ""
+            return key, ""
+        written, *rest = key
         found = self._spellings.find(written)
-        said = f"row {label.rows[0]}: {self._name} {written!r}"
+        if found.known == (written,):
+            return key, ""
+        said = f"row {row}: {self._name} {written!r}"
         if len(found.known) > 1:
             candidates = " or ".join(f"{value!r} ({self._where(value)})" for value in found.known)
             return None, f"{said} could be {candidates}, which differ in leading zeros only"
         if not found.known:
             near = " and ".join(map(repr, found.near))
-            return label.key, f"no such result; {near} differs in leading zeros" if near else ""
+            return key, f"no such result; {near} differs in leading zeros" if near else ""
         (value,) = found.known
-        return (value, *rest), "" if value == written else f"{said} is {value!r}"
+        return (value, *rest), f"{said} is {value!r}"
 
     def _where(self, value: str) -> str:
-        image = next(images[0] for key, images in self._index.items() if key[0] == value)
+        found = next(found for key, found in self._index.items() if key[0] == value)
+        image = self._images[found if isinstance(found, int) else found[0]]
         return f"row {image.row} of the results" if image.row else image.path or image.id
+
+
+def _contradicted(pairs: PairTable, *, one: bool) -> list[tuple[int, str]]:
+    """What labels state otherwise than the results that they meet, each with the number of its label."""
+    images, labels = pairs.images, pairs.labels
+    known = {"laterality": images.lateralities, "view": images.views, "study_instance_uid": images.study_instance_uids}
+    rows = labels.firsts[pairs.label]
+    # Of a label of several rows each states its own; they are looked at one by one.
+    suspect = labels.counts[pairs.label] > 1 if labels.stated else np.zeros(len(pairs), dtype=bool)
+    for name, column in labels.stated.items():
+        places = {value: code for code, value in enumerate(known[name].values)}
+        wanted = np.array([places.get(value, -1) for value in column.values], dtype=np.intp)
+        codes = known[name].codes[pairs.image]
+        both = column.filled[rows] & known[name].filled[pairs.image]
+        suspect |= both & (wanted[column.codes[rows]] != codes)
+    return [
+        (int(pairs.label[i]), why)
+        for i in np.flatnonzero(suspect).tolist()
+        for why in _contradictions(labels[pairs.label[i]], images[pairs.image[i]], one=one)
+    ]
 
 
 def _contradictions(label: Label, image: ImageResult, *, one: bool) -> list[str]:
@@ -219,31 +301,47 @@ def _segmented(
     return out
 
 
-def _keys(image: ImageResult, key: Key) -> set[tuple[str, ...]]:
-    if key in {Key.SOP, Key.PATH, Key.ID}:
-        own = {image.id, image.sop_instance_uid if key is not Key.PATH else image.path}
-        if key is Key.ID:
-            own |= {image.sop_instance_uid, image.path}
-        return {(value,) for value in own if value}
-    values = {
-        "patient_id": image.patient_id,
-        "laterality": image.laterality,
-        "view": image.view,
-        "study_instance_uid": image.study_instance_uid,
+def _places(
+    label: Label, images: Sequence[ImageResult], read: dict[Path, Mapping[str, tuple[Lesion, ...]]]
+) -> dict[str, tuple[tuple[Lesion, ...], tuple[Lesion, ...]]]:
+    """Malignant and other lesions of a label in its images, by the image's id."""
+    found = _segmented(label, label.segs, images, read)
+    others = _segmented(label, label.other_segs, images, read)
+    return {
+        i.id: ((*label.lesions, *found.get(i.id, ())), (*label.other_lesions, *others.get(i.id, ()))) for i in images
     }
-    found = tuple(values[c] for c in key.columns)
-    return {found} if all(found) else set()
 
 
-def patient_of(image: ImageResult) -> str:
-    """What the bootstrap draws: the patient, else the study, else the image itself."""
-    return (
-        f"p:{image.patient_id}"
-        if image.patient_id
-        else f"s:{image.study_instance_uid}"
-        if image.study_instance_uid
-        else f"i:{image.id}"
-    )
+def _index(images: ImageTable, key: Key) -> dict[tuple[str, ...], _Found]:
+    """Images, by their place, under each key that a label may give them."""
+    out: dict[tuple[str, ...], _Found] = {}
+
+    def put(name: tuple[str, ...], image: int) -> None:
+        if name in out:
+            before = out[name]
+            out[name] = (before, image) if isinstance(before, int) else (*before, image)
+        else:
+            out[name] = image
+
+    if key in ONE_IMAGE:
+        columns = [images.ids]
+        columns += [images.sop_instance_uids] if key is not Key.PATH else []
+        columns += [images.paths] if key is not Key.SOP else []
+        for image, values in enumerate(zip(*columns, strict=True)):
+            for value in dict.fromkeys(values):
+                if value:
+                    put((value,), image)
+        return out
+    named = {
+        "patient_id": images.patient_ids,
+        "laterality": images.lateralities,
+        "view": images.views,
+        "study_instance_uid": images.study_instance_uids,
+    }
+    for image, values in enumerate(zip(*(named[c] for c in key.columns), strict=True)):
+        if all(values):
+            put(values, image)
+    return out
 
 
 def levels_for(key: Key, wanted: Sequence[str]) -> tuple[str, ...]:
@@ -266,36 +364,36 @@ def levels_for(key: Key, wanted: Sequence[str]) -> tuple[str, ...]:
 
 def build(joined: Joined, level: str) -> Cases:
     """Cases of a level above the region: a case is positive where one of its members is."""
-    name = _namer(joined.key, level)
-    units: dict[str, list[Pair]] = {}
-    unnamed = 0
-    for pair in joined.pairs:
-        unit = name(pair.image)
-        if unit is None:
-            unnamed += 1
-        else:
-            units.setdefault(unit, []).append(pair)
-    members = tuple(
-        tuple(sorted(m, key=lambda p: (-p.image.score_for(level), -p.image.score, p.image.id))) for m in units.values()
-    )
-    patients: dict[str, int] = {}
-    groups = [patients.setdefault(patient_of(m[0].image), len(patients)) for m in members]
+    pairs, images = joined.pairs, joined.pairs.images
+    names = _names(images, joined.key, level)
+    codes = names.codes[pairs.image]
+    named = np.flatnonzero(names.filled[pairs.image])
+    units, first = by_appearance(codes[named])
+    scores = images.scores_for(level)
+    # Members by falling score; of those alike in both scores the identifiers decide, in the order of text.
+    order = named[np.lexsort((-images.scores[pairs.image[named]], -scores[pairs.image[named]], units))]
+    starts = np.append(0, np.cumsum(np.bincount(units, minlength=len(first)))).astype(np.intp)
+    order = _ties_by_identifier(order, starts, pairs, scores)
+    members = Members(pairs, order, starts)
+    leading = pairs.image[members.firsts]
+    groups, _ = by_appearance(images.patients()[leading])
     notes = []
-    if unnamed:
-        notes.append(f"{unnamed} images left out: their {level} is unknown")
-    if any(not m[0].image.patient_id for m in members):
+    if len(named) < len(pairs):
+        notes.append(f"{len(pairs) - len(named)} images left out: their {level} is unknown")
+    if not images.patient_ids.filled[leading].all():
         notes.append("some results name no patient: the bootstrap draws their study or image instead")
     true_class = predicted = None
-    if members and all(p.label.class_name in CLASSES and p.image.classes for m in members for p in m):
+    classes = pairs.labels.worst_classes()[pairs.label[order]] - 1  # places in CLASSES; -1 is none of them
+    if len(members) and classes.min() >= 0 and not np.isnan(images.classes[pairs.image[order], 0]).any():
         # The worst label of a case, and the classes of its most suspicious image.
-        true_class = np.array([max(CLASSES.index(p.label.class_name) for p in m) for m in members])
-        predicted = np.array([int(np.argmax(m[0].image.classes or ())) for m in members])
+        true_class = np.maximum.reduceat(classes, starts[:-1])
+        predicted = np.argmax(images.classes[leading], axis=1)
     return Cases(
         level,
-        tuple(units),
-        np.array([any(p.label.positive for p in m) for m in members], dtype=bool),
-        np.array([m[0].image.score_for(level) for m in members], dtype=np.float64),
-        np.array(groups, dtype=np.intp),
+        names.taken(pairs.image[named[first]]),
+        np.logical_or.reduceat(pairs.positive()[order], starts[:-1]),
+        scores[leading],
+        groups,
         members,
         true_class,
         predicted,
@@ -303,20 +401,45 @@ def build(joined: Joined, level: str) -> Cases:
     )
 
 
-def _namer(key: Key, level: str) -> Callable[[ImageResult], str | None]:
+def _ties_by_identifier(
+    order: NDArray[np.intp], starts: NDArray[np.intp], pairs: PairTable, scores: NDArray[np.float64]
+) -> NDArray[np.intp]:
+    """The members of each case with those of equal scores in the order of their identifiers."""
+    image = pairs.image[order]
+    inner = np.ones(max(len(order) - 1, 0), dtype=bool)
+    inner[starts[1:-1] - 1] = False
+    own = pairs.images.scores
+    alike = inner & (np.diff(scores[image]) == 0) & (np.diff(own[image]) == 0)
+    out: NDArray[np.intp] = order.copy()
+    # Stretches of places that are each like the next.
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], alike, [False]]).astype(np.int8)))
+    for start, stop in edges.reshape(-1, 2).tolist():
+        part = order[start : stop + 1].tolist()
+        out[start : stop + 1] = sorted(part, key=lambda pair: pairs.images.ids[int(pairs.image[pair])])
+    return out
+
+
+def _names(images: ImageTable, key: Key, level: str) -> TextColumn:
+    """The case of a level that each image is of, '' where it is unknown."""
+    if level == "image":
+        return images.ids
+    if level == "study":
+        return images.study_instance_uids
+    if level == "patient":
+        return images.patient_ids
     # A label of a patient's breast is about that breast in all of the patient's studies.
-    by_patient = key in {Key.VIEW, Key.BREAST, Key.PATIENT}
-
-    def breast(image: ImageResult) -> str | None:
-        whose = image.patient_id if by_patient else (image.study_instance_uid or image.patient_id)
-        return f"{whose} {image.laterality}" if whose and image.laterality else None
-
-    return {
-        "image": lambda image: image.id,
-        "breast": breast,
-        "study": lambda image: image.study_instance_uid or None,
-        "patient": lambda image: image.patient_id or None,
-    }[level]
+    whose = images.patient_ids
+    if key not in {Key.VIEW, Key.BREAST, Key.PATIENT}:
+        studies = images.study_instance_uids
+        if studies.filled.all():
+            whose = studies
+        else:
+            whose = TextColumn.of(a or b for a, b in zip(studies, images.patient_ids, strict=True))
+    sides = images.lateralities
+    codes = whose.codes.astype(np.int64) * len(sides.values) + sides.codes
+    breasts, first = by_appearance(codes)
+    names = [f"{whose[i]} {sides[i]}" if whose[i] and sides[i] else "" for i in first.tolist()]
+    return TextColumn(breasts.astype(np.int32), names)
 
 
 # --------------------------------------------------------------------------- regions
@@ -343,59 +466,52 @@ def build_regions(joined: Joined) -> Regions | None:
     """
     if not joined.results.has_marks:
         return None
+    pairs, images, labels = joined.pairs, joined.pairs.images, joined.pairs.labels
+    pairs, images, labels = joined.pairs, joined.pairs.images, joined.pairs.labels
     # A location belongs to one image, so a label that fits two views cannot place it.
-    uses: dict[tuple[str, ...], int] = {}
-    for pair in joined.pairs:
-        uses[pair.label.key] = uses.get(pair.label.key, 0) + 1
-    patients: dict[str, int] = {}
-    ids: list[str] = []
-    truth: list[bool] = []
-    scores: list[float] = []
-    groups: list[int] = []
-    members: list[tuple[Pair, ...]] = []
+    shared = np.bincount(pairs.label, minlength=len(labels))[pairs.label] > 1
+    drawn = np.zeros(len(labels.lines), dtype=bool)  # rows with a malignant lesion of their own, not in a SEG
+    drawn[list(labels.lesions)] = True
+    doubtful = shared & np.logical_or.reduceat((drawn & labels.positive)[labels.order], labels.starts[:-1])[pairs.label]
+    placed = np.zeros(len(pairs), dtype=bool)
+    placed[[i for i, (found, _) in pairs.placed.items() if found]] = True
+    unclear = pairs.positive() & (~labels.located()[pairs.label] | ~placed | doubtful)
+    kept = np.flatnonzero(~unclear)
+    image = pairs.image[kept]
+    image_groups, _ = by_appearance(images.patients()[image])
+    keys = images.mark_keys[image]
+    begin = np.where(keys < 0, 0, images.marks.starts[keys])
+    counts = np.where(keys < 0, 0, images.marks.starts[keys + 1] - begin)
+    # Of each mark: which of the kept pairs it is in, and its place in the table of marks.
+    inside = np.repeat(np.arange(len(kept)), counts)
+    ends = np.cumsum(counts)
+    mark = np.arange(len(inside)) + np.repeat(begin - (ends - counts), counts)
+    truth = np.zeros(len(mark), dtype=bool)
+    scores = images.marks.scores[mark]
     lesion_scores: list[float] = []
     lesion_groups: list[int] = []
-    false_scores: list[float] = []
-    false_groups: list[int] = []
-    image_groups: list[int] = []
-    left_out = 0
-    for pair in joined.pairs:
-        places = pair.lesions
-        doubtful = bool(pair.label.lesions) and uses[pair.label.key] > 1
-        if pair.label.positive and (not pair.label.located or not places or doubtful):
-            left_out += 1
-            continue
-        group = patients.setdefault(patient_of(pair.image), len(patients))
-        image_groups.append(group)
-        found = [[lesions.hits(mark, lesion) for lesion in places] for mark in pair.image.marks]
-        for mark, row in zip(pair.image.marks, found, strict=True):
-            ids.append(f"{pair.image.id} #{mark.number}")
-            truth.append(any(row))
-            scores.append(mark.score)
-            groups.append(group)
-            members.append((pair,))
-            if not any(row):
-                false_scores.append(mark.score)
-                false_groups.append(group)
+    for i in np.flatnonzero(placed[kept]).tolist():
+        stop = int(ends[i])
+        start = stop - int(counts[i])
+        places, _ = pairs.placed[int(kept[i])]
+        found = [[lesions.hits(images.marks[m], lesion) for lesion in places] for m in mark[start:stop].tolist()]
+        truth[start:stop] = [any(row) for row in found]
         for column in range(len(places)):
-            best = [m.score for m, row in zip(pair.image.marks, found, strict=True) if row[column]]
+            best = [s for s, row in zip(scores[start:stop].tolist(), found, strict=True) if row[column]]
             lesion_scores.append(max(best, default=-np.inf))
-            lesion_groups.append(group)
+            lesion_groups.append(int(image_groups[i]))
     if not lesion_scores:
         return None
+    groups = image_groups[inside]
     cases = Cases(
         "region",
-        tuple(ids),
-        np.array(truth, dtype=bool),
-        np.array(scores, dtype=np.float64),
-        np.array(groups, dtype=np.intp),
-        tuple(members),
+        Lazy(len(mark), lambda k: f"{images.ids[int(image[inside[k]])]} #{images.marks.numbers[int(mark[k])]}"),
+        truth,
+        scores,
+        groups,
+        Members(pairs, kept[inside], np.arange(len(mark) + 1)),
     )
     marks = Marks(
-        np.array(lesion_scores),
-        np.array(lesion_groups, dtype=np.intp),
-        np.array(false_scores, dtype=np.float64),
-        np.array(false_groups, dtype=np.intp),
-        np.array(image_groups, dtype=np.intp),
+        np.array(lesion_scores), np.array(lesion_groups, dtype=np.intp), scores[~truth], groups[~truth], image_groups
     )
-    return Regions(cases, marks, left_out, len(lesion_scores))
+    return Regions(cases, marks, int(unclear.sum()), len(lesion_scores))

@@ -7,7 +7,8 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mammoscan.audit import figures, gallery, html, pdf, words
 from mammoscan.audit.curves import Ranking, decision_curve
 from mammoscan.audit.intervals import Interval
 from mammoscan.audit.links import report_of
+from mammoscan.audit.match import Members
 from mammoscan.audit.measure import LevelAudit, Measure, is_probability, reaches
 from mammoscan.audit.story import Audit, as_mapping
 from mammoscan.core import store
@@ -28,6 +30,8 @@ METRIC_COLUMNS = (
     "numerator", "denominator", "refused", "note",
 )  # fmt: skip
 CASE_COLUMNS = ("level", "case", "truth", "score", "patient", "rows", "images", "report")
+_FORMULA = frozenset("=+-@\t\r")  # what a spreadsheet takes for the beginning of one
+_PIECE = 1 << 20  # characters of a table that are written together
 UNMATCHED_COLUMNS = ("kind", "identifier", "rows", "why")
 CHANGED_COLUMNS = ("level", "case", "truth", "score", "baseline_score", "now", "patient", "images", "report")
 
@@ -37,21 +41,27 @@ def write_audit(audit: Audit, out: Path) -> tuple[Path, ...]:
     pictures = gallery.galleries(audit)
     drawn = figures.all_figures(audit)
     vectors = {title: figures.svg(figure) for title, figure in drawn.items()}
-    files: dict[str, bytes] = {
-        "metrics.json": metrics_json(audit),
+    files: dict[str, Iterable[bytes]] = {
+        "metrics.json": [metrics_json(audit)],
         "metrics.csv": table(METRIC_COLUMNS, (metric_row(m) for m in audit.measures)),
         "cases.csv": table(CASE_COLUMNS, case_rows(audit)),
         "unmatched.csv": table(UNMATCHED_COLUMNS, unmatched_rows(audit)),
-        "audit.html": html.page(audit, vectors, pictures, out),
-        "audit.pdf": pdf.render(audit, drawn, pictures, out),
+        "audit.html": [html.page(audit, vectors, pictures, out)],
+        "audit.pdf": [pdf.render(audit, drawn, pictures, out)],
     }
     for title, vector in vectors.items():
-        files[f"figures/{figure_name(title)}.svg"] = vector.encode()
+        files[f"figures/{figure_name(title)}.svg"] = [vector.encode()]
     if audit.comparisons:
         files["changed.csv"] = table(CHANGED_COLUMNS, changed_rows(audit))
     out.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        store.write_atomic(out / name, content)
+    for name, pieces in files.items():
+        fresh = store.Fresh(out / name)
+        try:
+            for piece in pieces:
+                fresh.write(piece)
+            fresh.settle()
+        finally:
+            fresh.abandon()
     return tuple(out / name for name in files)
 
 
@@ -60,17 +70,23 @@ def figure_name(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """CSV bytes, UTF-8, no cell of which a spreadsheet would run as a formula."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[bytes]:
+    """CSV bytes, UTF-8, piece by piece; no cell of which a spreadsheet would run as a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(columns)
     for row in rows:
         writer.writerow([_cell(value) for value in row])
-    return text.getvalue().encode()
+        if text.tell() > _PIECE:
+            yield text.getvalue().encode()
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue().encode()
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, str):
+        return f"'{value}" if value[:1] in _FORMULA else value
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     if isinstance(value, bool):
@@ -79,8 +95,7 @@ def _cell(value: object) -> str:
         return repr(float(value))  # NumPy's own repr names its type
     if isinstance(value, int):
         return str(value)
-    text = str(value)
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
+    return _cell(str(value))
 
 
 def metric_row(m: Measure) -> tuple[object, ...]:
@@ -96,15 +111,27 @@ def metric_row(m: Measure) -> tuple[object, ...]:
 
 def case_rows(audit: Audit) -> Iterable[tuple[object, ...]]:
     """Every case of every level, with the label rows and images that made it."""
+    pairs = audit.joined.pairs
+    images, labels = pairs.images, pairs.labels
+    lines, starts = labels.lines[labels.order].tolist(), labels.starts.tolist()
+    of_image, of_label = pairs.image.tolist(), pairs.label.tolist()
+    names = [path or name for path, name in zip(images.paths, images.ids, strict=True)]
+    patients, studies, folders = images.patient_ids, images.study_instance_uids, images.folders
+    report = cache(partial(report_of, audit))
     for level in audit.levels:
         cases = level.cases
-        for i, name in enumerate(cases.ids):
-            members = cases.members[i]
-            image = members[0].image
-            rows = sorted({r for m in members for r in m.label.rows})
+        members = cases.members
+        assert isinstance(members, Members)
+        order, begins = members.order.tolist(), members.starts.tolist()
+        facts = zip(cases.ids, cases.truth.tolist(), cases.scores.tolist(), begins, begins[1:], strict=False)
+        for name, truth, score, begin, end in facts:
+            found = order[begin:end]
+            first = of_image[found[0]]
+            rows = {line for pair in found for line in lines[starts[of_label[pair]] : starts[of_label[pair] + 1]]}
             yield (
-                cases.level, name, "positive" if cases.truth[i] else "negative", float(cases.scores[i]), image.patient_id,
-                " ".join(map(str, rows)), " ".join(m.image.path or m.image.id for m in members), report_of(audit, image.study_instance_uid, image.folder),
+                cases.level, name, "positive" if truth else "negative", score, patients.made(first),
+                " ".join(map(str, sorted(rows))), " ".join([names[of_image[pair]] for pair in found]),
+                report(studies.made(first), folders.made(first)),
             )  # fmt: skip
 
 

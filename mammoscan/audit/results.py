@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoscan.audit.images import CLASSES, ImageResult, ImageTable, MarkTable
 from mammoscan.audit.labels import DENSITIES, SIDES
-from mammoscan.audit.lesions import Mark
 from mammoscan.core import identifiers
+from mammoscan.core.columns import Coder, NumberColumn, TextColumn
 from mammoscan.core.errors import LabelError
-from mammoscan.core.tablefile import IDENTIFIERS, decimal_mark, find_columns, number, plain, read_table
+from mammoscan.core.tablefile import (
+    IDENTIFIERS,
+    Block,
+    Columns,
+    clean,
+    find_columns,
+    floats_of,
+    mark_of_columns,
+    number,
+    numbers_of,
+    open_table,
+    plain,
+    read_columns,
+)
+
+Floats = NDArray[np.float64]
 
 # Name to the headings it is found under; the first is the run's own.
 IMAGE_COLUMNS: dict[str, tuple[str, ...]] = {
@@ -45,6 +66,7 @@ FINDING_COLUMNS: dict[str, tuple[str, ...]] = {
     "area": ("area_px", "area_px2"),
     "score": ("malignancy", "score", "malignancy_score"),
 }
+_MARK_NUMBERS = ("x", "y", "x0", "y0", "x1", "y1", "area", "score")
 FILE_COLUMNS: dict[str, tuple[str, ...]] = {
     "sop_instance_uid": ("sop_instance_uid", "sopinstanceuid"),
     "path": ("path", "file", "relative"),
@@ -57,43 +79,7 @@ STUDY_COLUMNS = {
     "L": ("malignancy_left",),
     "R": ("malignancy_right",),
 }
-CLASSES = ("normal", "benign", "malignant")
 NUMERIC = {"score", *CLASSES, "age"}
-
-
-@dataclass(frozen=True, slots=True)
-class ImageResult:
-    """One image's score with what is known about it; '' and None where nothing is.
-
-    score: higher is more suspicious; a probability where all scores lie in 0 to 1.
-    classes: probabilities of normal, benign, malignant, or None. folder: the study's reports.
-    breast_score, study_score: those that the run gave its breast and its study, from all their images.
-    row: its row in the table.
-    """
-
-    id: str
-    sop_instance_uid: str
-    path: str
-    patient_id: str
-    study_instance_uid: str
-    laterality: str
-    view: str
-    score: float
-    classes: tuple[float, float, float] | None
-    density: str
-    age: float | None
-    manufacturer: str
-    year: str
-    folder: str
-    marks: tuple[Mark, ...] = ()
-    breast_score: float | None = None
-    study_score: float | None = None
-    row: int = 0
-
-    def score_for(self, level: str) -> float:
-        """The score that stands for this image's part in a case of a level."""
-        own = {"breast": self.breast_score, "study": self.study_score, "patient": self.study_score}.get(level)
-        return self.score if own is None else own
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +93,7 @@ class Results:
 
     name: str
     source: Path
-    images: tuple[ImageResult, ...]
+    images: Sequence[ImageResult]
     thresholds: Mapping[str, Mapping[str, float]]
     failed: Mapping[str, str]
     has_marks: bool
@@ -141,7 +127,9 @@ def _read_run(folder: Path) -> Results:
         raise LabelError("not a results folder: images.csv or run.json is missing", path=folder)
     run = _json(folder / "run.json")
     marks = _read_marks(folder / "findings.csv")
-    images, notes = _read_images(folder / "images.csv", {}, marks or {})
+    images, notes = _read_images(folder / "images.csv", {})
+    if marks is not None:
+        images = _with_marks(images, *marks)
     images = _with_cases(images, folder / "studies.csv")
     archive = _first(run, ("archive",), ("config", "archive"), ("configuration", "archive"))
     model = _first(run, ("model", "sha256"), ("model", "name"))
@@ -159,13 +147,11 @@ def _read_run(folder: Path) -> Results:
 
 
 def _read_foreign(path: Path, chosen: Mapping[str, str]) -> Results:
-    images, notes = _read_images(path, chosen, {}, foreign=True)
+    images, notes = _read_images(path, chosen, foreign=True)
     return Results(path.stem, path, images, {}, {}, has_marks=False, archive=None, model="", notes=notes)
 
 
-def _read_images(
-    path: Path, chosen: Mapping[str, str], marks: Mapping[str, list[Mark]], *, foreign: bool = False
-) -> tuple[tuple[ImageResult, ...], tuple[str, ...]]:
+def _read_images(path: Path, chosen: Mapping[str, str], *, foreign: bool = False) -> tuple[ImageTable, tuple[str, ...]]:
     """The images, and what should be said of how they were read. foreign: by people, who use spreadsheets."""
     chosen = {k: v for k, v in chosen.items() if k in IMAGE_COLUMNS}
     heading = {plain(chosen["score"])} if "score" in chosen else set(IMAGE_COLUMNS["score"])
@@ -173,9 +159,10 @@ def _read_images(
     def fits(names: Collection[str]) -> bool:
         return not heading.isdisjoint(names)
 
-    table = read_table(path, fits)
+    table = open_table(path, fits)
     columns = find_columns(table, IMAGE_COLUMNS, chosen)
-    mark = decimal_mark(table, columns, NUMERIC) if foreign else "."
+    read = read_columns(table, columns, () if foreign else NUMERIC)
+    mark = mark_of_columns(path, read, NUMERIC) if foreign else "."
     if "score" not in columns:
         raise LabelError("no score column", path=path, remedy="name one with --column score=HEADING")
     if not {"id", "sop_instance_uid", "path", "patient_id", "study_instance_uid"} & set(columns):
@@ -184,118 +171,192 @@ def _read_images(
             path=path,
             remedy="give id, path, sop_instance_uid, study_instance_uid or patient_id (+ laterality, + view)",
         )
-    images: list[ImageResult] = []
-    seen: dict[str, int] = {}
-    problems: list[str] = []
-    for line, get in table.rows(columns):
-        if get["score"] == "":
-            continue  # a failed image of a run; its reason is in files.csv
-        try:
-            if foreign:
-                _check_identifiers(get)
-            image = _image(get, marks, line, mark)
-        except ValueError as error:
-            problems.append(f"row {line}: {error}")
-            continue
-        if image.id in seen:
-            problems.append(f"rows {seen[image.id]} and {line}: the same image {image.id}")
-        seen[image.id] = line
-        images.append(image)
+    images, problems = _images(read, mark, foreign=foreign)
     if problems:
         more = f"; and {len(problems) - 20} more" if len(problems) > 20 else ""
         raise LabelError("; ".join(problems[:20]) + more, path=path)
-    if not images:
+    if not len(images):
         raise LabelError("no image has a score", path=path)
-    return tuple(images), table.notes
+    return images, table.notes
 
 
-def _check_identifiers(get: Mapping[str, str]) -> None:
-    for name in ("id", *IDENTIFIERS):
-        if why := identifiers.lost(get.get(name, "")):
-            raise ValueError(f"{name} {why}")
+def _images(read: Columns, mark: str, *, foreign: bool) -> tuple[ImageTable, list[str]]:
+    """The images with a score, and what is wrong with rows: of each the first that is, in the order of the rows."""
 
+    def text(name: str, change: Callable[[str], str] | None = None) -> TextColumn:
+        column = read.text.get(name) or TextColumn.same("", len(read))
+        return column.mapped(change) if change else column
 
-def _image(get: Mapping[str, str], marks: Mapping[str, list[Mark]], row: int, mark: str) -> ImageResult:
-    score = number(get["score"], "score", mark)
-    sop, file = get.get("sop_instance_uid", ""), get.get("path", "").replace("\\", "/").removeprefix("./")
-    study, patient = get.get("study_instance_uid", ""), get.get("patient_id", "")
-    side = SIDES.get(get.get("laterality", "").lower(), "")
-    view = "" if plain(get.get("view", "")) == "unknown" else get.get("view", "").upper()
-    # Scores of another system may be by study, patient or breast; then that is what tells rows apart.
-    identifier = get.get("id", "") or sop or file or " ".join(v for v in (patient, study, side, view) if v)
-    if not identifier:
-        raise ValueError("no identifier")
-    classes = None
-    if all(get.get(c, "") for c in CLASSES):
-        normal, benign, malignant = (number(get[c], c, mark) for c in CLASSES)
-        classes = (normal, benign, malignant)
-    date = get.get("study_date", "")
-    year = re.match(r"(\d{4})", date)
-    age = get.get("age", "")
-    folder = get.get("folder", "")
-    return ImageResult(
-        id=identifier,
-        sop_instance_uid=sop,
-        path=file,
-        patient_id=patient,
-        study_instance_uid=study,
-        laterality=side,
-        view=view,
-        score=score,
-        classes=classes,
-        density=DENSITIES.get(get.get("density", "").lower(), ""),
-        age=number(age, "age", mark) if age and age.lower() != "unknown" else None,
-        manufacturer=get.get("manufacturer", ""),
-        year=year.group(1) if year else "",
-        folder=folder,
-        marks=tuple(marks.get(sop, ())),
-        row=row,
+    def numbers(name: str) -> NumberColumn:
+        if name in read.text:
+            return numbers_of(read.text[name], mark)
+        return read.numbers.get(name) or NumberColumn.none(len(read))
+
+    score, age, classes = numbers("score"), numbers("age"), [numbers(name) for name in CLASSES]
+    problems: dict[int, str] = {}
+    if foreign:
+        for name in ("id", *IDENTIFIERS):
+            for row in np.flatnonzero(text(name).where(lambda value: bool(identifiers.lost(value)))).tolist():
+                problems.setdefault(row, f"{name} {identifiers.lost(text(name)[row])}")
+    _not_numbers(problems, score.odd, "score", mark)
+    sop, file = text("sop_instance_uid"), text("path", _below_archive)
+    study, patient = text("study_instance_uid"), text("patient_id")
+    side = text("laterality", lambda value: SIDES.get(value.lower(), ""))
+    view = text("view", lambda value: "" if plain(value) == "unknown" else value.upper())
+    name_of = _identifiers(text("id"), sop, file, (patient, study, side, view))
+    for row in np.flatnonzero(~name_of.filled).tolist():
+        problems.setdefault(row, "no identifier")
+    known = classes[0].filled & classes[1].filled & classes[2].filled
+    for name, column in zip(CLASSES, classes, strict=True):
+        _not_numbers(problems, {row: cell for row, cell in column.odd.items() if known[row]}, name, mark)
+    _not_numbers(problems, {row: cell for row, cell in age.odd.items() if cell.lower() != "unknown"}, "age", mark)
+    # A row without a score is a failed image of a run; its reason is in files.csv.
+    scored = score.filled
+    sound = scored.copy()
+    sound[list(problems)] = False
+    lines = read.rows.tolist()
+    said = {row: f"row {lines[row]}: {why}" for row, why in problems.items() if scored[row]}
+    kept = np.flatnonzero(sound)
+    codes = name_of.codes[kept]
+    order = np.argsort(codes, kind="stable")
+    for at in np.flatnonzero(np.diff(codes[order]) == 0).tolist():
+        first, again = kept[order[at]], kept[order[at + 1]]
+        said[int(again)] = f"rows {lines[first]} and {lines[again]}: the same image {name_of[again]}"
+    images = ImageTable(
+        ids=name_of.taken(kept),
+        sop_instance_uids=sop.taken(kept),
+        paths=file.taken(kept),
+        patient_ids=patient.taken(kept),
+        study_instance_uids=study.taken(kept),
+        lateralities=side.taken(kept),
+        views=view.taken(kept),
+        scores=score.values[kept],
+        classes=np.where(known[kept, None], np.column_stack([c.values[kept] for c in classes]), np.nan),
+        densities=text("density", lambda value: DENSITIES.get(value.lower(), "")).taken(kept),
+        ages=age.values[kept],
+        manufacturers=text("manufacturer").taken(kept),
+        years=text("study_date", _year).taken(kept),
+        folders=text("folder").taken(kept),
+        breast_scores=np.full(len(kept), np.nan),
+        study_scores=np.full(len(kept), np.nan),
+        rows=read.rows[kept],
+        marks=MarkTable.of([]),
+        mark_keys=np.full(len(kept), -1, dtype=np.intp),
     )
+    return images, [said[row] for row in sorted(said)]
 
 
-def _read_marks(path: Path) -> dict[str, list[Mark]] | None:
+def _not_numbers(problems: dict[int, str], odd: Mapping[int, str], name: str, mark: str) -> None:
+    """Note what is wrong with cells, text by row, of which none is a number."""
+    for row, cell in odd.items():
+        try:
+            number(cell, name, mark)
+        except ValueError as error:
+            problems.setdefault(row, str(error))
+
+
+def _identifiers(own: TextColumn, sop: TextColumn, file: TextColumn, parts: tuple[TextColumn, ...]) -> TextColumn:
+    """What tells images apart: the first of identifier, UID and path that a row has.
+
+    Scores of another system may be by study, patient or breast; then that is what tells rows apart.
+    """
+    for column in (own, sop, file):
+        filled = column.filled
+        if filled.all():
+            return column
+        if filled.any():
+            break
+    rows = zip(own, sop, file, *parts, strict=True)
+    return TextColumn.of(a or b or c or " ".join(filter(None, rest)) for a, b, c, *rest in rows)
+
+
+def _below_archive(path: str) -> str:
+    return path.replace("\\", "/").removeprefix("./")
+
+
+def _year(date: str) -> str:
+    found = re.match(r"(\d{4})", date)
+    return found[1] if found else ""
+
+
+def _read_marks(path: Path) -> tuple[list[str], MarkTable] | None:
+    """UIDs of images and the marks of each, by their place; None where findings have no positions."""
     if not path.is_file():
         return None
-    table = read_table(path)
+    table = open_table(path)
     columns = find_columns(table, FINDING_COLUMNS)
     if not {"sop_instance_uid", "x", "y", "score"} <= set(columns):
         return None
-    out: dict[str, list[Mark]] = {}
-    for line, get in table.rows(columns):
+    texts = {name: Coder() for name in ("sop_instance_uid", "number", "kind")}
+    pieces: list[Floats] = []
+    for block in table.blocks(columns):
+        nothing = ("",) * len(block.numbers)
+        for name, coder in texts.items():
+            coder.add(block.cells.get(name, nothing))
+        pieces.append(_mark_numbers(path, block))
+    values = np.concatenate([np.zeros((0, len(_MARK_NUMBERS))), *pieces])
+    found = {name: coder.column().mapped(clean) for name, coder in texts.items()}
+    order = np.argsort(found["sop_instance_uid"].codes, kind="stable")
+    uids = list(found["sop_instance_uid"].values)
+    counts = np.bincount(found["sop_instance_uid"].codes, minlength=len(uids))
+    values = values[order]
+    marks = MarkTable(
+        numbers=found["number"].taken(order),
+        centres=values[:, :2],
+        boxes=values[:, 2:6],
+        areas=values[:, 6],
+        scores=values[:, 7],
+        kinds=found["kind"].taken(order),
+        starts=np.append(0, np.cumsum(counts)),
+    )
+    return uids, marks
+
+
+def _mark_numbers(path: Path, block: Block) -> Floats:
+    """What is numeric of some findings, (rows, 8), in the order of ``_MARK_NUMBERS``; a box only where all corners are."""
+    nothing = ("",) * len(block.numbers)
+    cells = [block.cells.get(name, nothing) for name in _MARK_NUMBERS]
+    columns = [floats_of(column) for column in cells]
+    boxed = np.logical_and.reduce([c.filled for c in columns[2:6]])
+    missing = ~(columns[0].filled & columns[1].filled & columns[7].filled)
+    wrong = sorted({row for column in columns for row in column.odd} | set(np.flatnonzero(missing).tolist()))
+    for row in wrong:
         try:
-            corners = [get.get(n, "") for n in ("x0", "y0", "x1", "y1")]
-            box = None
-            if all(corners):
-                x0, y0, x1, y1 = (number(c, "box") for c in corners)
-                box = (x0, y0, x1, y1)
-            area = get.get("area", "")
-            mark = Mark(
-                number=get.get("number", ""),
-                centre=(number(get["x"], "x"), number(get["y"], "y")),
-                box=box,
-                area=number(area, "area") if area else None,
-                score=number(get["score"], "score"),
-                kind=get.get("kind", ""),
-            )
+            for place in (*((2, 3, 4, 5) if boxed[row] else ()), 0, 1, *((6,) if clean(cells[6][row]) else ()), 7):
+                name = "box" if place in {2, 3, 4, 5} else _MARK_NUMBERS[place]
+                number(clean(cells[place][row]), name)
         except ValueError as error:
-            raise LabelError(f"row {line}: {error}", path=path) from error
-        out.setdefault(get["sop_instance_uid"], []).append(mark)
+            raise LabelError(f"row {block.numbers[row]}: {error}", path=path) from error
+    out = np.column_stack([c.values for c in columns])
+    out[~boxed, 2:6] = np.nan
     return out
+
+
+def _with_marks(images: ImageTable, uids: Sequence[str], marks: MarkTable) -> ImageTable:
+    """The images with their marks, ``uids`` saying whose they are."""
+    places = {uid: key for key, uid in enumerate(uids)}
+    of_value = np.fromiter(
+        (places.get(uid, -1) for uid in images.sop_instance_uids.values),
+        dtype=np.intp,
+        count=len(images.sop_instance_uids.values),
+    )
+    return replace(images, marks=marks, mark_keys=of_value[images.sop_instance_uids.codes])
 
 
 def _read_failed(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
-    table = read_table(path)
+    table = open_table(path)
     columns = find_columns(table, FILE_COLUMNS)
     if "reason" not in columns:
         return {}
     out: dict[str, str] = {}
-    for _, get in table.rows(columns):
-        if get["reason"]:
-            for name in ("sop_instance_uid", "path"):
-                if get.get(name):
-                    out.setdefault(get[name], get["reason"])
+    for block in table.blocks(columns):
+        for row, cell in enumerate(block.cells["reason"]):
+            reason = clean(cell) if cell else ""
+            for name in ("sop_instance_uid", "path") if reason else ():
+                if identifier := clean(block.cells[name][row]) if name in columns else "":
+                    out.setdefault(identifier, reason)
     return out
 
 
@@ -315,25 +376,34 @@ def _thresholds(run: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return out
 
 
-def _with_cases(images: tuple[ImageResult, ...], path: Path) -> tuple[ImageResult, ...]:
+def _with_cases(images: ImageTable, path: Path) -> ImageTable:
     """The images with the scores that the run's ``studies.csv`` gives their breasts and studies."""
     if not path.is_file():
         return images
-    table = read_table(path)
+    table = open_table(path)
     columns = find_columns(table, STUDY_COLUMNS)
     if "study_instance_uid" not in columns:
         return images
-    scores: dict[str, dict[str, float]] = {}
-    for line, get in table.rows(columns):
-        try:
-            found = {side: number(get[side], side) for side in ("study", "L", "R") if get.get(side)}
-        except ValueError as error:
-            raise LabelError(f"row {line}: {error}", path=path) from error
-        scores[get["study_instance_uid"]] = found
-    return tuple(
-        replace(image, breast_score=of.get(image.laterality), study_score=of.get("study"))
-        for image in images
-        for of in (scores.get(image.study_instance_uid, {}),)
+    sides = ("study", "L", "R")
+    read = read_columns(table, columns, sides)
+    found = {side: read.numbers.get(side) or NumberColumn.none(len(read)) for side in sides}
+    problems: dict[int, str] = {}
+    for side in sides:
+        _not_numbers(problems, found[side].odd, side, ".")
+    if problems:
+        row = min(problems)
+        raise LabelError(f"row {read.rows[row]}: {problems[row]}", path=path)
+    # A study that comes again counts as it stands last; one that isn't there has none, behind the others.
+    places = {uid: row for row, uid in enumerate(read.text["study_instance_uid"])}
+    studies = images.study_instance_uids
+    of_value = [places.get(uid, len(read)) for uid in studies.values]
+    rows = np.array(of_value, dtype=np.intp)[studies.codes]
+    scores = {side: np.append(column.values, np.nan)[rows] for side, column in found.items()}
+    left, right = (images.lateralities.where(partial(operator.eq, side)) for side in ("L", "R"))
+    return replace(
+        images,
+        breast_scores=np.where(left, scores["L"], np.where(right, scores["R"], np.nan)),
+        study_scores=scores["study"],
     )
 
 

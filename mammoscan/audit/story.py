@@ -12,12 +12,13 @@ import numpy as np
 
 from mammoscan.audit.compare import McNemar, PairedAuc, changed_sides, mcnemar, paired_delong
 from mammoscan.audit.froc import FALSE_MARKS
+from mammoscan.audit.images import CLASSES
 from mammoscan.audit.intervals import Interval
-from mammoscan.audit.labels import COLUMNS, read_labels
+from mammoscan.audit.labels import COLUMNS, Labels, read_labels
 from mammoscan.audit.match import Cases, Joined, Regions, build, build_regions, join, levels_for
 from mammoscan.audit.measure import LevelAudit, Measure, Settings, Threshold, measure_froc, measure_level
 from mammoscan.audit.metrics import ALIASES, METRICS, ClassReport, class_report, confusion_matrix
-from mammoscan.audit.results import CLASSES, IMAGE_COLUMNS, Results, read_results
+from mammoscan.audit.results import IMAGE_COLUMNS, Results, read_results
 from mammoscan.audit.subgroups import Difference, Group, subgroups
 from mammoscan.core.errors import LabelError, UsageError
 
@@ -134,15 +135,17 @@ def named(threshold: float) -> str:
     return f"threshold {threshold:.15g}"
 
 
-def check(config: AuditConfig) -> None:
-    """Find what is wrong with options and labels before anything takes long; raises as ``audit``."""
+def check(config: AuditConfig) -> Labels:
+    """Find what is wrong with options and labels before anything takes long; raises as ``audit``. Returns the labels."""
     for text in config.fail_under:
         parse_bar(text)
-    levels_for(read_labels(config.labels, _split_columns(config.columns)[0]).key, config.levels)
+    labels = read_labels(config.labels, _split_columns(config.columns)[0])
+    levels_for(labels.key, config.levels)
+    return labels
 
 
-def audit(config: AuditConfig) -> Audit:
-    """Audit results against labels.
+def audit(config: AuditConfig, labels: Labels | None = None) -> Audit:
+    """Audit results against labels, which are read where ``check`` has not done so.
 
     Raises
     ------
@@ -153,7 +156,7 @@ def audit(config: AuditConfig) -> Audit:
     """
     bars = tuple(parse_bar(text) for text in config.fail_under)
     for_labels, for_results, for_baseline = _split_columns(config.columns)
-    labels = read_labels(config.labels, for_labels)
+    labels = labels or read_labels(config.labels, for_labels)
     results = read_results(config.results, for_results)
     levels = levels_for(labels.key, config.levels)
     joined = join(labels, results)

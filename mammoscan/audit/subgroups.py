@@ -7,21 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from mammoscan.audit.compare import equality_test
 from mammoscan.audit.intervals import (
     Interval,
-    auc_influence,
+    Placements,
     auc_score_interval,
     bootstrap_sums,
-    delong,
     hanley_mcneil,
     normal_interval,
     percentile,
     wilson,
 )
-from mammoscan.audit.match import Cases, Pair
+from mammoscan.audit.match import Cases, Members, Pair
 from mammoscan.audit.measure import Settings, Threshold
+from mammoscan.core.columns import TextColumn
 
 Floats = NDArray[np.float64]
 UNKNOWN = "unknown"
@@ -29,13 +30,71 @@ UNKNOWN = "unknown"
 SMALL = 10
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Facts:
+    """What is known of the members of cases, one row a member, '' and nan where nothing is; what a label says goes first.
+
+    sizes: mm. ages: years. positive: whether the member's label is malignant.
+    """
+
+    densities: TextColumn
+    ages: Floats
+    views: TextColumn
+    lateralities: TextColumn
+    manufacturers: TextColumn
+    years: TextColumn
+    lesion_kinds: TextColumn
+    sizes: Floats
+    positive: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, members: Sequence[tuple[Pair, ...]]) -> tuple[Facts, NDArray[np.intp]]:
+        """The facts of all members of all cases, and where those of each case begin, (cases + 1,)."""
+        if isinstance(members, Members):
+            return cls._of_table(members), members.starts
+        flat = [pair for found in members for pair in found]
+        labels, images = [p.label for p in flat], [p.image for p in flat]
+        ages = [i.age if t.age is None else t.age for t, i in zip(labels, images, strict=True)]
+        facts = cls(
+            densities=TextColumn.of(t.density or i.density for t, i in zip(labels, images, strict=True)),
+            ages=np.array([np.nan if age is None else age for age in ages], dtype=np.float64),
+            views=TextColumn.of(i.view for i in images),
+            lateralities=TextColumn.of(i.laterality for i in images),
+            manufacturers=TextColumn.of(i.manufacturer for i in images),
+            years=TextColumn.of(i.year for i in images),
+            lesion_kinds=TextColumn.of(t.lesion_kind for t in labels),
+            sizes=np.array([np.nan if t.size_mm is None else t.size_mm for t in labels], dtype=np.float64),
+            positive=np.array([t.positive for t in labels], dtype=bool),
+        )
+        return facts, np.cumsum([0, *map(len, members)], dtype=np.intp)
+
+    @classmethod
+    def _of_table(cls, members: Members) -> Facts:
+        images, labels = members.pairs.images, members.pairs.labels
+        image, label = members.pairs.image[members.order], members.pairs.label[members.order]
+        main = labels.mains()[label]
+        stated = labels.densities.taken(main)
+        ages = labels.ages[main]
+        return cls(
+            densities=stated.over(images.densities.taken(image)),
+            ages=np.where(np.isnan(ages), images.ages[image], ages),
+            views=images.views.taken(image),
+            lateralities=images.lateralities.taken(image),
+            manufacturers=images.manufacturers.taken(image),
+            years=images.years.taken(image),
+            lesion_kinds=labels.lesion_kinds.taken(main),
+            sizes=labels.sizes[main],
+            positive=members.pairs.positive()[members.order],
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """What divides the cases. positives_only: a property of lesions, that negatives lack."""
+    """What divides the cases; '' where it is unknown. positives_only: a property of lesions, that negatives lack."""
 
     name: str
     label: str
-    of: Callable[[Pair], str]
+    of: Callable[[Facts], TextColumn]
     levels: tuple[str, ...]
     positives_only: bool = False
 
@@ -73,35 +132,31 @@ class Difference:
     small: bool
 
 
-def _age_band(pair: Pair) -> str:
-    age = pair.label.age if pair.label.age is not None else pair.image.age
-    if age is None:
-        return UNKNOWN
-    return (
-        "under 40"
-        if age < 40
-        else "70 and over"
-        if age >= 70
-        else f"{int(age // 10) * 10} to {int(age // 10) * 10 + 9}"
-    )
+_AGES = ("", "under 40", "40 to 49", "50 to 59", "60 to 69", "70 and over")
+_SIZES = ("", "up to 10 mm", "over 10 to 20 mm", "over 20 mm")
 
 
-def _size_band(pair: Pair) -> str:
-    size = pair.label.size_mm
-    if size is None:
-        return UNKNOWN
-    return "up to 10 mm" if size <= 10 else "over 10 to 20 mm" if size <= 20 else "over 20 mm"
+def _age_band(facts: Facts) -> TextColumn:
+    ages = np.nan_to_num(facts.ages, nan=-1.0)
+    band = np.where(ages < 40, 1, np.where(ages >= 70, 5, ages // 10 - 2)).astype(np.int32)
+    return TextColumn(np.where(np.isnan(facts.ages), 0, band).astype(np.int32), _AGES)
+
+
+def _size_band(facts: Facts) -> TextColumn:
+    # nan is beyond all limits, and then set apart.
+    band = 1 + np.searchsorted([10.0, 20.0], facts.sizes, side="left")
+    return TextColumn(np.where(np.isnan(facts.sizes), 0, band).astype(np.int32), _SIZES)
 
 
 _EVERY = ("region", "image", "breast", "patient", "study")
 FACTORS = (
-    Factor("density", "breast density", lambda p: p.label.density or p.image.density or UNKNOWN, _EVERY),
+    Factor("density", "breast density", lambda f: f.densities, _EVERY),
     Factor("age", "age in years", _age_band, _EVERY),
-    Factor("view", "view", lambda p: p.image.view or UNKNOWN, ("region", "image")),
-    Factor("laterality", "side", lambda p: p.image.laterality or UNKNOWN, ("region", "image", "breast")),
-    Factor("manufacturer", "manufacturer", lambda p: p.image.manufacturer or UNKNOWN, _EVERY),
-    Factor("year", "year of the study", lambda p: p.image.year or UNKNOWN, _EVERY),
-    Factor("lesion_kind", "kind of lesion", lambda p: p.label.lesion_kind or UNKNOWN, _EVERY, positives_only=True),
+    Factor("view", "view", lambda f: f.views, ("region", "image")),
+    Factor("laterality", "side", lambda f: f.lateralities, ("region", "image", "breast")),
+    Factor("manufacturer", "manufacturer", lambda f: f.manufacturers, _EVERY),
+    Factor("year", "year of the study", lambda f: f.years, _EVERY),
+    Factor("lesion_kind", "kind of lesion", lambda f: f.lesion_kinds, _EVERY, positives_only=True),
     Factor("size", "size of the lesion", _size_band, _EVERY, positives_only=True),
 )
 
@@ -114,16 +169,14 @@ def subgroups(
     Groups of lesions (kind, size) hold positives; their AUC is against all negatives.
     """
     parts: list[_Part] = []
+    facts, starts = Facts.of(cases.members)
     for factor in FACTORS:
         if cases.level not in factor.levels:
             continue
-        values = np.array(
-            [_value(factor, members, positive=t) for members, t in zip(cases.members, cases.truth, strict=True)]
-        )
-        names = [str(n) for n in np.unique(values) if n]
+        of_case, names = _values(factor, facts, starts, cases.truth)
         if not names or names == [UNKNOWN]:
             continue
-        parts.append(_Part(cases, factor, values, names, threshold=threshold, settings=settings))
+        parts.append(_Part(cases, factor, of_case, names, threshold=threshold, settings=settings))
     rates = _rates(parts, cases, threshold, settings)
     groups = tuple(g for part in parts for g in part.groups(rates.get(part.factor.name, [])))
     return groups, tuple(t for part in parts for t in part.tests())
@@ -139,11 +192,9 @@ def _rates(
     if threshold is None or not parts:
         return {}
     flagged = cases.scores >= threshold.value
-    columns = [column for part in parts for column in part.counted(flagged)]
-    patients = int(cases.groups.max()) + 1
-    matrix = np.column_stack([np.bincount(cases.groups, c, patients) for c in columns]).astype(np.float64)
+    matrix = sparse.hstack([part.counted(flagged) for part in parts], format="csc")
     repeats = bootstrap_sums(matrix, replicates=settings.replicates, seed=settings.seed)
-    totals, at = matrix.sum(axis=0), 0
+    totals, at = np.asarray(matrix.sum(axis=0)).reshape(-1), 0
     out: dict[str, list[list[tuple[str, float, Interval]]]] = {}
     for part in parts:
         rows = out.setdefault(part.factor.name, [])
@@ -156,89 +207,115 @@ def _rates(
     return out
 
 
-def _value(factor: Factor, members: tuple[Pair, ...], *, positive: bool) -> str:
+def _values(
+    factor: Factor, facts: Facts, starts: NDArray[np.intp], truth: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], list[str]]:
+    """The group of each case, (n,), as a place in the names of all groups, -1 where it is in none.
+
+    It is that of the first member of which it is known; of a lesion's property, of the first malignant one.
+    """
+    column = factor.of(facts)
+    behind = len(column)
+    known = column.where(lambda value: value not in {"", UNKNOWN})
     if factor.positives_only:
-        if not positive:
-            return ""
-        members = tuple(m for m in members if m.label.positive)
-    known = [v for v in map(factor.of, members) if v != UNKNOWN]
-    return known[0] if known else UNKNOWN
+        known &= facts.positive
+    first = np.minimum.reduceat(np.where(known, np.arange(behind), behind), starts[:-1])
+    found = first < behind
+    codes = np.where(found, column.codes[np.minimum(first, behind - 1)], -1)
+    inside = truth if factor.positives_only else np.ones(len(truth), dtype=bool)
+    unknown = bool((inside & ~found).any())
+    present = {column.values[code] for code in np.unique(codes[inside & found]).tolist()}
+    names = sorted(present | ({UNKNOWN} if unknown else set()))
+    places = {name: place for place, name in enumerate(names)}
+    # The last one is what a code of -1 means.
+    of_code = np.array([*(places.get(value, -1) for value in column.values), places.get(UNKNOWN, -1)], dtype=np.intp)
+    return np.where(inside, of_code[codes], -1), names
 
 
 class _Part:
-    """One factor of one level."""
+    """One factor of one level. of_case: the group of each case, as a place in ``names``, -1 for none."""
 
     def __init__(
         self,
         cases: Cases,
         factor: Factor,
-        values: NDArray[np.str_],
+        of_case: NDArray[np.intp],
         names: list[str],
         *,
         threshold: Threshold | None,
         settings: Settings,
     ) -> None:
-        self.cases, self.factor, self.names = cases, factor, names
+        self.cases, self.factor, self.of_case, self.names = cases, factor, of_case, names
         self.threshold, self.settings = threshold, settings
-        self.inside = [values == name for name in names]
-        # The cases that an AUC compares: lesions of a kind against all negatives.
-        self.compared = [i | ~cases.truth if factor.positives_only else i for i in self.inside]
+        inside = of_case >= 0
+        self.n = np.bincount(of_case[inside], minlength=len(names))
+        self.positives = np.bincount(of_case[inside & cases.truth], minlength=len(names))
+        # An AUC compares the cases of a group; lesions of a kind with all negatives.
+        self.negatives = self.n - self.positives
+        if factor.positives_only:
+            self.negatives = np.full(len(names), int((~cases.truth).sum()))
         self.patients = int(cases.groups.max()) + 1
         self.metrics = ("sensitivity",) if factor.positives_only else ("sensitivity", "specificity")
         self.independent = self.patients == len(cases.truth)
+        self._areas: dict[int, Placements] = {}
+
+    def compared(self, number: int) -> NDArray[np.intp]:
+        """The cases that the AUC of a group compares."""
+        inside = self.of_case == number
+        return np.flatnonzero(inside | ~self.cases.truth if self.factor.positives_only else inside)
+
+    def area(self, number: int, compared: NDArray[np.intp]) -> Placements:
+        """How the cases of a group lie to each other; found once."""
+        if number not in self._areas:
+            self._areas[number] = Placements.of(self.cases.truth[compared], self.cases.scores[compared])
+        return self._areas[number]
 
     def groups(self, rates: list[list[tuple[str, float, Interval]]]) -> list[Group]:
         out = []
-        for number, name in enumerate(self.names):
-            inside, compared = self.inside[number], self.compared[number]
-            positives = int(self.cases.truth[inside].sum())
-            negatives = int((~self.cases.truth[compared]).sum())
-            n = int(inside.sum())
-
-            if positives and negatives:
-                value, interval = self._auc(compared)
-                out.append(self._row(name, "auc", value, interval))
+        for number in range(len(self.names)):
+            positives, n = int(self.positives[number]), int(self.n[number])
+            if positives and self.negatives[number]:
+                value, interval = self._auc(number)
+                out.append(self._row(number, "auc", value, interval))
             else:
                 missing = "negative" if positives else "positive"
-                out.append(self._row(name, "auc", refused=f"needs both classes: no {missing} case among {n}"))
+                out.append(self._row(number, "auc", refused=f"needs both classes: no {missing} case among {n}"))
             for metric, share, interval in rates[number] if rates else ():
                 if np.isfinite(share):
-                    out.append(self._row(name, metric, share, interval))
+                    out.append(self._row(number, metric, share, interval))
                 else:
-                    out.append(self._row(name, metric, refused="no case in its denominator"))
+                    out.append(self._row(number, metric, refused="no case in its denominator"))
         return out
 
     def _row(
         self,
-        name: str,
+        number: int,
         metric: str,
         value: float | None = None,
         interval: Interval | None = None,
         *,
         refused: str = "",
     ) -> Group:
-        number = self.names.index(name)
-        inside = self.inside[number]
-        positives = int(self.cases.truth[inside].sum())
         return Group(
             level=self.cases.level,
             factor=self.factor.name,
-            group=name,
+            group=self.names[number],
             metric=metric,
             threshold_name=self.threshold.name if self.threshold and metric != "auc" else "",
             value=value,
             interval=interval,
-            n=int(inside.sum()),
-            positives=positives,
+            n=int(self.n[number]),
+            positives=int(self.positives[number]),
             small=self._is_small(number),
             refused=refused,
         )
 
-    def _auc(self, inside: NDArray[np.bool_]) -> tuple[float, Interval]:
-        truth, scores, groups = self.cases.truth[inside], self.cases.scores[inside], self.cases.groups[inside]
-        _, dense = np.unique(groups, return_inverse=True)
-        independent = int(dense.max()) + 1 == len(truth)
-        result = delong(truth, scores, None if independent else dense)
+    def _auc(self, number: int) -> tuple[float, Interval]:
+        compared = self.compared(number)
+        truth, groups = self.cases.truth[compared], self.cases.groups[compared]
+        of_patient = np.bincount(groups, minlength=self.patients)
+        independent = int(of_patient.max()) == 1
+        result = self.area(number, compared).delong(None if independent else groups)
         error = float(np.sqrt(max(float(result.covariance[0, 0]), 0.0)))
         method = "DeLong" if independent else "DeLong, clustered by patient (Obuchowski)"
         interval = normal_interval(float(result.auc[0]), error, method, self.settings.level)
@@ -248,15 +325,19 @@ class _Part:
             interval = auc_score_interval(float(result.auc[0]), positives, negatives, self.settings.level)
         return float(result.auc[0]), interval
 
-    def counted(self, flagged: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-        """For each group and metric: the cases that are right, and all it is about."""
-        truth = self.cases.truth
-        out: list[NDArray[np.bool_]] = []
-        for inside in self.inside:
-            out += [inside & truth & flagged, inside & truth]
-            if len(self.metrics) == 2:
-                out += [inside & ~truth & ~flagged, inside & ~truth]
-        return out
+    def counted(self, flagged: NDArray[np.bool_]) -> sparse.csc_array:
+        """For each group and metric two columns, by patient: cases that are right, and all it is about."""
+        truth, width = self.cases.truth, 2 * len(self.metrics)
+        patients: list[NDArray[np.intp]] = []
+        columns: list[NDArray[np.intp]] = []
+        for place, of_metric, right in ((0, truth, flagged), (2, ~truth, ~flagged))[: len(self.metrics)]:
+            about = np.flatnonzero(of_metric & (self.of_case >= 0))
+            good = about[right[about]]
+            patients += [self.cases.groups[good], self.cases.groups[about]]
+            columns += [self.of_case[good] * width + place, self.of_case[about] * width + place + 1]
+        rows, at = np.concatenate(patients), np.concatenate(columns)
+        shape = (self.patients, width * len(self.names))
+        return sparse.coo_array((np.ones(len(rows)), (rows, at)), shape=shape).tocsc()
 
     def rate(self, totals: Floats, repeats: Floats) -> tuple[float, Interval]:
         """A proportion from (right, all), (2,), and its interval from replicates of them, (replicates, 2)."""
@@ -289,17 +370,16 @@ class _Part:
         return Difference(self.cases.level, self.factor.name, metric, statistic, freedom, p, small)
 
     def _is_small(self, number: int) -> bool:
-        truth = self.cases.truth
-        return bool(truth[self.inside[number]].sum() < SMALL or (~truth[self.compared[number]]).sum() < SMALL)
+        return bool(min(self.positives[number], self.negatives[number]) < SMALL)
 
     def _auc_influence(self, number: int) -> _LogOdds | None:
-        inside = self.compared[number]
-        truth, scores = self.cases.truth[inside], self.cases.scores[inside]
-        m, n = int(truth.sum()), int((~truth).sum())
+        m, n = int(self.positives[number]), int(self.negatives[number])
         if m < 2 or n < 2:
             return None
-        sums = np.bincount(self.cases.groups[inside], auc_influence(truth, scores), self.patients)
-        area = (float(delong(truth, scores).auc[0]) * m * n + 0.5) / (m * n + 1)
+        compared = self.compared(number)
+        found = self.area(number, compared)
+        sums = np.bincount(self.cases.groups[compared], found.influence(), self.patients)
+        area = (float(found.delong().auc[0]) * m * n + 0.5) / (m * n + 1)
         # Separated classes have no spread of their own.
         least = hanley_mcneil(area, m, n) if float(sums @ sums) < 1e-12 else 0.0
         return _LogOdds.of(area, sums.astype(np.float64), least)
@@ -309,8 +389,8 @@ class _Part:
         right = (self.cases.scores >= self.threshold.value) == self.cases.truth
 
         def of(number: int) -> _LogOdds | None:
-            inside = self.inside[number] & (self.cases.truth == positive)
-            n = int(inside.sum())
+            inside = np.flatnonzero((self.of_case == number) & (self.cases.truth == positive))
+            n = len(inside)
             if n < 2:
                 return None
             share = float(right[inside].mean())

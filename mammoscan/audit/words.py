@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mammoscan.audit.compare import McNemar
+from mammoscan.audit.images import ImageResult
 from mammoscan.audit.measure import LevelAudit, Measure, Threshold, is_probability, reaches
-from mammoscan.audit.results import ImageResult
 from mammoscan.audit.story import Audit, Comparison, Verdict
 from mammoscan.audit.subgroups import FACTORS, SMALL
 

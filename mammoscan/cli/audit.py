@@ -110,13 +110,13 @@ def audit_command(
         settings=Settings(replicates=replicates, seed=seed, prevalence=prevalence, sensitivities=sensitivities),
         baseline=baseline, fail_under=fail_under, archive=archive,
     )  # fmt: skip
-    story.check(config)
+    checked = story.check(config)
     if results.is_dir() and not is_run_folder(results):
         _analyse(results, out / "run", model, quiet=quiet)
         config = replace(config, results=out / "run")
     elif model is not None:
         raise click.UsageError("--model is for an archive that is analysed first; RESULTS holds results already")
-    found = story.audit(config)
+    found = story.audit(config, checked)
     write_audit(found, out)
     if quiet:
         for line in complaints(found):

@@ -60,11 +60,13 @@ def printable(value: str) -> str:
     help="Films of a set in which candidate regions are sought, whole patients drawn by seed.",
 )
 @click.option(
+    "--screening-films",
     "--rsna-films",
+    "screening_films",
     type=click.IntRange(0),
     default=400,
     show_default=True,
-    help="Films to draw from an RSNA folder, whole patients, with and without cancer in turn.",
+    help="Films to draw from sets of screening (`rsna`), whole patients, with and without cancer in turn.",
 )
 @click.option(
     "--all-layers",
@@ -83,7 +85,7 @@ def printable(value: str) -> str:
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Processes that cut crops.")
 def train_command(
     data: Path, out: Path, start: Path, arch: str, seed: int, folds: int, epochs: int, steps: int, searched: int,
-    rsna_films: int, all_steps: int, cnn_folds: int, name: str | None, model_version: str, jobs: int,
+    screening_films: int, all_steps: int, cnn_folds: int, name: str | None, model_version: str, jobs: int,
 ) -> None:  # fmt: skip
     """Train and evaluate on the labelled sets below DATA, or on a manifest.
 
@@ -98,13 +100,14 @@ def train_command(
     from mammoscan.core.console import Console
     from mammoscan.training import datasets, evaluate, plots, release, smallcnn
     from mammoscan.training import train as training
+    from mammoscan.training.datasets.film import of_sets
     from mammoscan.training.examples import choose
 
     with store.output_lock(out):  # two trainings would write into each other's records
         logs.set_up(out / "train.log")
         console = Console()
         found = datasets.read(data)
-        films = choose(found, screening=rsna_films, seed=seed)
+        films = choose(found, screening=screening_films, seed=seed)
         for source, count in sorted(Counter(film.source for film in found).items()):
             used = sum(film.source == source for film in films)
             console.note(f"{source}: {count} images, {used} of them used")
@@ -126,11 +129,11 @@ def train_command(
         if arch == "cnn":
             return
         frozen = training.freeze(examples, weights, out)
-        outcome = training.cross_validate(examples, frozen, fold, weights, out, config, console.note)
+        outcome = training.cross_validate(examples, frozen, fold, of_sets(films), weights, out, config, console.note)
         report = evaluate.evaluate(outcome, small, replicates=config.replicates)
         command = (
             f"mammoscan train DATA --out OUT --start {start.name} --arch {arch} --seed {seed} --folds {folds} "
-            f"--epochs {epochs} --steps {steps} --searched {searched} --rsna-films {rsna_films} --all-layers {all_steps} "
+            f"--epochs {epochs} --steps {steps} --searched {searched} --screening-films {screening_films} --all-layers {all_steps} "
             f"--cnn-folds {cnn_folds} --name {shlex.quote(called)} --model-version {shlex.quote(model_version)}"
         )
         origin = release.Origin(called, model_version, command)

@@ -16,7 +16,7 @@ import math
 import re
 import warnings
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import openpyxl
@@ -50,14 +50,18 @@ _SEPARATOR = re.compile(r'"?sep=(.)"?[ \t]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 _PAGE = re.compile(r"\s*<(?:!doctype|\?xml|html|table|head|meta|div|style|workbook)", re.IGNORECASE)
 _PADDED = re.compile(r"0+")  # a number format that shows leading zeros
 _EXACT = 10**15  # spreadsheet programs keep 15 digits of a number
+_BOOKS = (b"PK", b"\xd0\xcf")  # how workbooks and ZIP archives begin
+_END_MARK = "\x1a"  # of DOS
+_PIECE = 1 << 22  # bytes of a text that are looked at together
+_HEAD = 1 << 16  # characters within which a text says what it is
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """Rows that hold anything. name: of a workbook's sheet, '' for text."""
+    """Rows that hold anything, which can be gone through again. name: of a workbook's sheet, '' for text."""
 
     name: str
-    records: list[Record]
+    records: Iterable[Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,10 @@ def read_content(path: Path) -> Content:
     LabelError
         With the cause and what to do, for whatever is no table or cannot be read without a guess.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise LabelError(f"cannot be read: {error.strerror}", path=path, remedy="check the file") from error
+    with _reading(path), path.open("rb") as stream:
+        data = stream.read(2)
+        if data in _BOOKS:  # read whole; text, which can be far larger, is not
+            data += stream.read()
     kind = _kind(path, data)
     if kind == "xlsx":
         return Content(tuple(_workbook(path, _xlsx, data)), "")
@@ -93,7 +97,7 @@ def read_content(path: Path) -> Content:
     if kind is not None:
         what = {"ods": "an OpenDocument table", "xlsb": "a binary workbook (.xlsb)"}.get(kind, "a ZIP archive")
         raise LabelError(f"{what}, which is not read", path=path, remedy=SAVE_BOOK)
-    return _text(path, data)
+    return _text(path)
 
 
 def _kind(path: Path, data: bytes) -> str | None:
@@ -109,65 +113,144 @@ def _kind(path: Path, data: bytes) -> str | None:
 # --------------------------------------------------------------------------- text
 
 
-def _text(path: Path, data: bytes) -> Content:
-    text, notes = _decode(path, data)
-    if _PAGE.match(text):
-        raise LabelError("a page in HTML or XML under the name of a table", path=path, remedy=SAVE_BOOK)
-    if "\0" in text:
-        row = len(text[: text.index("\0")].splitlines()) or 1
-        raise LabelError(
-            f"row {row}: NUL bytes, which no table holds", path=path, remedy=f"fetch it again, or {SAVE_TEXT}"
-        )
-    text = text.removesuffix("\x1a")  # the end mark of DOS
-    stated = _SEPARATOR.match(text)
-    delimiter = stated[1] if stated else _delimiter(path, text)
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text file, read in pieces as often as it is asked for.
+
+    skipped: characters in front of the first row. end_mark: whether the end mark of DOS, which is no text, stands last.
+    """
+
+    path: Path
+    encoding: str
+    skipped: int = 0
+    end_mark: bool = False
+
+    def head(self) -> str:
+        """The first characters, enough to know what the text is."""
+        with _reading(self.path), self.path.open(encoding=self.encoding, newline="") as stream:
+            return stream.read(_HEAD)
+
+    def lines(self) -> Iterator[str]:
+        """Lines with their ends: every kind of end is left to the reader of cells, which knows those within quotes."""
+        with _reading(self.path), self.path.open(encoding=self.encoding, newline="") as stream:
+            stream.read(self.skipped)
+            if not self.end_mark:
+                yield from stream
+                return
+            held = ""
+            for line in stream:
+                if held:
+                    yield held
+                held = line
+            if held := held.removesuffix(_END_MARK):
+                yield held
+
+
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """The rows of a text, read from the file each time they are gone through."""
+
+    text: _Text
+    delimiter: str
+
+    def __iter__(self) -> Iterator[Record]:
+        reader = csv.reader(self.text.lines(), delimiter=self.delimiter, strict=True)
+        row = 0
+        try:
+            for row, cells in enumerate(reader, 1):
+                if _hold(cells):
+                    yield row, cells
+        except csv.Error as error:
+            raise LabelError(
+                f"row {row + 1}: not a CSV table: {error}", path=self.text.path, remedy="check the quotes"
+            ) from error
+
+
+def _text(path: Path) -> Content:
+    text, notes = _survey(path)
+    head = text.head()
+    stated = _SEPARATOR.match(head)
     if stated:
-        text = text[stated.end() :]
-    records = list(_records(path, text, delimiter))
+        text = replace(text, skipped=stated.end())
+    delimiter = stated[1] if stated else _delimiter(path, text)
+    records = _Records(text, delimiter)
     if path.suffix.lower() in {".xls", ".xlsx"} and not any(len(cells) > 1 for _, cells in records):
         raise LabelError("the workbook cannot be read: it holds none", path=path, remedy="save it as CSV or .xlsx")
     return Content((Sheet("", records),), delimiter, notes)
 
 
-def _decode(path: Path, data: bytes) -> tuple[str, tuple[str, ...]]:
-    """The text, with what must be said of how it was read."""
-    for mark, encoding in _MARKS:
-        if data.startswith(mark):
-            try:
-                return data.decode(encoding), ()
-            except UnicodeDecodeError as error:
+def _survey(path: Path) -> tuple[_Text, tuple[str, ...]]:
+    """Go through a text once: its encoding, with what must be said of how it is read. Refuses what is no text."""
+    with _reading(path), path.open("rb") as stream:
+        first = stream.read(4)
+        marked = next((encoding for mark, encoding in _MARKS if first.startswith(mark)), None)
+        stream.seek(0)
+        decoder = codecs.getincrementaldecoder(marked or "utf-8")()
+        nul, sound, last = False, True, ""
+        while piece := stream.read(_PIECE):
+            if not marked and b"\0" in piece:
                 raise LabelError(
-                    f"not the {encoding.upper().removesuffix('-SIG')} text that its first bytes announce",
+                    "NUL bytes: damaged, no table, or UTF-16 without its mark",
                     path=path,
                     remedy=f"fetch it again, or {SAVE_TEXT}",
-                ) from error
-    if b"\0" in data:
+                )
+            if sound:
+                try:
+                    text = decoder.decode(piece)
+                except UnicodeDecodeError as error:
+                    _refuse_mark(path, marked, error)
+                    sound = False  # another encoding, perhaps; NUL bytes are still looked for
+                    continue
+                nul, last = nul or "\0" in text, text[-1:] or last
+        if sound:
+            try:
+                last = decoder.decode(b"", final=True) or last
+            except UnicodeDecodeError as error:
+                _refuse_mark(path, marked, error)
+                sound = False
+    notes: tuple[str, ...] = ()
+    encoding = marked or "utf-8"
+    if not sound:
+        last = _western(path)[-1:]
+        encoding, notes = "cp1252", ("read as Windows-1252, since it is not UTF-8",)
+    found = _Text(path, encoding, end_mark=last == _END_MARK)
+    if _PAGE.match(found.head()):
+        raise LabelError("a page in HTML or XML under the name of a table", path=path, remedy=SAVE_BOOK)
+    if nul:
+        before = path.read_bytes().decode(encoding).partition("\0")[0]
+        row = len(before.splitlines()) or 1
         raise LabelError(
-            "NUL bytes: damaged, no table, or UTF-16 without its mark",
+            f"row {row}: NUL bytes, which no table holds", path=path, remedy=f"fetch it again, or {SAVE_TEXT}"
+        )
+    return found, notes
+
+
+def _refuse_mark(path: Path, marked: str | None, error: UnicodeDecodeError) -> None:
+    if marked:
+        raise LabelError(
+            f"not the {marked.upper().removesuffix('-SIG')} text that its first bytes announce",
             path=path,
             remedy=f"fetch it again, or {SAVE_TEXT}",
-        )
-    with contextlib.suppress(UnicodeDecodeError):
-        return data.decode("utf-8"), ()
+        ) from error
+
+
+def _western(path: Path) -> str:
+    """The text as Windows-1252, where nothing speaks against it."""
     try:
-        text = data.decode("cp1252")
+        text = path.read_bytes().decode("cp1252")
     except UnicodeDecodeError:
         text = ""
     if not text or not _WESTERN.fullmatch(text) or _NOT_WESTERN.search(text):
         raise LabelError("not UTF-8, and no other encoding is certain", path=path, remedy=SAVE_TEXT)
-    return text, ("read as Windows-1252, since it is not UTF-8",)
+    return text
 
 
-def _records(path: Path, text: str, delimiter: str) -> Iterator[Record]:
-    # newline="": every kind of line end is left to the reader, which knows those within quotes.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    row = 0
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        for row, cells in enumerate(reader, 1):
-            if _hold(cells):
-                yield row, cells
-    except csv.Error as error:
-        raise LabelError(f"row {row + 1}: not a CSV table: {error}", path=path, remedy="check the quotes") from error
+        yield
+    except OSError as error:
+        raise LabelError(f"cannot be read: {error.strerror}", path=path, remedy="check the file") from error
 
 
 def _hold(cells: list[str]) -> bool:
@@ -175,11 +258,11 @@ def _hold(cells: list[str]) -> bool:
     return any(cell.strip().strip(",;") for cell in cells)
 
 
-def _delimiter(path: Path, text: str) -> str:
+def _delimiter(path: Path, text: _Text) -> str:
     """What parts the cells: that which makes most of the heading, then of it most rows as wide as the heading."""
     found = {}
     for delimiter in DELIMITERS:
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        lines = csv.reader(text.lines(), delimiter=delimiter)
         widths = []
         with contextlib.suppress(csv.Error):  # said where the table is read
             for cells in lines:

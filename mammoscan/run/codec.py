@@ -120,7 +120,7 @@ def _other(result: Skipped | Failed) -> _Other:
     if isinstance(result, Skipped):
         stating = result.densities, result.patient
     uids = result.study_instance_uid, result.sop_instance_uid
-    return _Other(isinstance(result, Failed), result.stage, result.reason, result.detail, *uids, *stating)
+    return _Other(isinstance(result, Failed), result.stage, result.reason, plain(result.detail), *uids, *stating)
 
 
 def decode_facts(content: bytes, root: Path) -> Read:
@@ -183,6 +183,11 @@ def decode_scored(content: bytes, header: Header) -> Scored:
         seconds=(),
         tissue=kept.tissue,
     )
+
+
+def plain(text: str) -> str:
+    """Text that can be kept: a detail may quote bytes that are none."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def can_be_read(content: bytes) -> bool:

@@ -9,6 +9,7 @@ leaves it when its results stand, so that a run that is cut off at any moment go
 
 from __future__ import annotations
 
+import array
 import contextlib
 import logging
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ CREATE TABLE files (
     study TEXT NOT NULL, instance TEXT NOT NULL, status INTEGER NOT NULL, stage TEXT NOT NULL, code TEXT NOT NULL,
     detail TEXT NOT NULL, passing INTEGER NOT NULL, content BLOB NOT NULL, facts BLOB NOT NULL
 );
-CREATE INDEX files_study ON files (study);
+CREATE INDEX files_study ON files (study, status);
+CREATE INDEX files_status ON files (status, code);
 CREATE INDEX files_instance ON files (instance);
 CREATE INDEX files_passing ON files (passing) WHERE passing;
 CREATE TABLE todo (study TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -97,7 +99,8 @@ class Facts:
         uids = result.study_instance_uid, result.sop_instance_uid
         reason = result.reason
         status = Status.SKIPPED if isinstance(result, Skipped) else Status.FAILED
-        return cls(*place, *uids, status, result.stage.value, reason.code, result.detail, reason.passing, content)
+        detail = codec.plain(result.detail)
+        return cls(*place, *uids, status, result.stage.value, reason.code, detail, reason.passing, content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,29 +143,30 @@ class Inventory:
         self._changed = changed
         (highest,) = db.execute("SELECT coalesce(max(id), 0) FROM files").fetchone()
         self._seen = bytearray(highest // 8 + 1)  # a bit a row
+        self._count = 0
 
     # ------------------------------------------------------------------ the pass over the archive
 
-    def unread(self, found: Iterable[Found], *, again: bool) -> Iterator[SourceFile]:
-        """The files whose headers are to be read: new ones, changed ones, and those that a moment kept from it.
+    def known(self, relative: str, size: int, mtime_ns: int) -> bool:
+        """Whether a file is as it was when its header was read, so that nobody has to open it. It counts as seen."""
+        policy = self._policy
+        row = self._db.execute(
+            "SELECT id, size, stamp, passing, status FROM files WHERE path = ?", (policy.path(relative),)
+        ).fetchone()
+        if row is None or row[1:4] != (size, policy.stamp(mtime_ns), 0):
+            return False
+        self._see(row[0])
+        if row[4] == Status.GONE:
+            self._back(row[0])
+        return True
 
-        found: the walk over the archive; what it gives that is no file to be read is listed on the way. again: every
-        file is to be read, as after a change of what headers are read for.
-        """
-        db, policy = self._db, self._policy
+    def unread(self, found: Iterable[Found]) -> Iterator[SourceFile]:
+        """The files whose headers are to be read, of what the walk over the archive found; the rest is listed on the way."""
         for item in found:
-            if not isinstance(item, SourceFile):
-                self._list(item)
-                continue
-            known = db.execute(
-                "SELECT id, size, stamp, passing, status FROM files WHERE path = ?", (policy.path(item.relative),)
-            ).fetchone()
-            if known is None or again or known[1:4] != (item.size, policy.stamp(item.mtime_ns), 0):
+            if isinstance(item, SourceFile):
                 yield item
-                continue
-            self._see(known[0])
-            if known[4] == Status.GONE:
-                self._back(known[0])
+            else:
+                self._list(item)
 
     def _list(self, item: Skipped | Failed) -> None:
         """A place of the walk that is not read: listed as it is."""
@@ -203,24 +207,29 @@ class Inventory:
         To be called when the whole archive was walked. A file that lies elsewhere now was moved: its old place is
         forgotten too.
         """
-        count, after = 0, 0
-        while page := self._db.execute(
-            "SELECT id, study, instance, status FROM files WHERE id > ? ORDER BY id LIMIT ?", (after, 10 * _PAGE)
-        ).fetchall():
-            after = page[-1][0]
-            for row, study, instance, status in page:
-                if self._is_seen(row):
-                    continue
-                count += 1
-                if status in {Status.ANALYSED, Status.GONE} and not self._elsewhere(instance, row):
-                    self.relist(row, Status.GONE, Stage.DISCOVER, Reason.GONE)
-                else:
-                    self._db.execute("DELETE FROM files WHERE id = ?", (row,))
-                    self._dirty(study, instance)
-                    if not self._elsewhere(instance, row):
-                        self._db.execute("DELETE FROM images WHERE sop_instance_uid = ?", (instance,))
-                self._changed()
-        return count
+        gone, total = self._db.execute(
+            "SELECT (SELECT count(*) FROM files WHERE status = ?), (SELECT count(*) FROM files)", (Status.GONE,)
+        ).fetchone()
+        if self._count + gone == total:
+            return 0
+        # Ids alone, from an index: the table itself is large.
+        found = self._db.execute("SELECT id FROM files INDEXED BY files_status")
+        lost = array.array("q", (row for (row,) in found if not self._is_seen(row)))
+        for row in lost:
+            study, instance, status = self._db.execute(
+                "SELECT study, instance, status FROM files WHERE id = ?", (row,)
+            ).fetchone()
+            if status == Status.GONE and not self._elsewhere(instance, row):
+                continue
+            if status == Status.ANALYSED and not self._elsewhere(instance, row):
+                self.relist(row, Status.GONE, Stage.DISCOVER, Reason.GONE)
+                continue
+            self._db.execute("DELETE FROM files WHERE id = ?", (row,))
+            self._dirty(study, instance)
+            if not self._elsewhere(instance, row):
+                self._db.execute("DELETE FROM images WHERE sop_instance_uid = ?", (instance,))
+            self._changed()
+        return len(lost)
 
     def _elsewhere(self, instance: str, row: int) -> bool:
         found = self._db.execute(
@@ -237,8 +246,9 @@ class Inventory:
         self._changed()
 
     def _see(self, row: int) -> None:
+        self._count += not self._is_seen(row)
         if row >> 3 >= len(self._seen):
-            self._seen.extend(bytes((row >> 3) + 1 + len(self._seen) // 8 - len(self._seen)) or b"\0")
+            self._seen.extend(bytes((row >> 3) + 1 - len(self._seen) + len(self._seen) // 8))
         self._seen[row >> 3] |= 1 << (row & 7)
 
     def _is_seen(self, row: int) -> bool:
@@ -375,7 +385,7 @@ class Inventory:
     def relist(self, number: int, status: Status, stage: Stage | None = None, reason: Reason | None = None,
                detail: str = "") -> None:  # fmt: skip
         """Change how a file is listed, if that is a change."""
-        line = (status, stage.value if stage else "", reason.code if reason else "", self._policy.detail(detail))
+        line = (status, stage.value if stage else "", reason.code if reason else "", codec.plain(detail))
         passing = reason is not None and reason.passing
         cursor = self._db.execute(
             "UPDATE files SET status = ?1, stage = ?2, code = ?3, detail = ?4, passing = ?6 "
@@ -404,13 +414,18 @@ class Inventory:
 
     def failures(self) -> Iterator[tuple[int, str, str]]:
         """Number, path and code of every file that failed."""
-        after = 0
+        after = ("", 0)
         while page := self._db.execute(
-            "SELECT id, path, code FROM files WHERE id > ? AND status = ? ORDER BY id LIMIT ?",
-            (after, Status.FAILED, _PAGE),
+            "SELECT id, path, code FROM files WHERE status = ? AND (code, id) > (?, ?) ORDER BY code, id LIMIT ?",
+            (Status.FAILED, *after, _PAGE),
         ).fetchall():
             yield from page
-            after = page[-1][0]
+            after = page[-1][2], page[-1][0]
+
+    def read_failed_again(self) -> None:
+        """The headers of all files that failed are read again by the next pass."""
+        if self._db.execute("UPDATE files SET passing = 1 WHERE status = ?", (Status.FAILED,)).rowcount:
+            self._changed()
 
     def has_study(self, study: str) -> bool:
         """Whether a file of the study lies in the archive."""
@@ -421,19 +436,11 @@ class Inventory:
             is not None
         )
 
-    def studies(self) -> int:
-        """How many studies of the archive have an image that is analysed, or should have been."""
+    def unreported(self) -> int:
+        """How many studies of the archive could not be reported and have no earlier report."""
         (count,) = self._db.execute(
-            "SELECT count(DISTINCT study) FROM files WHERE study <> '' AND status <> ?1 AND (status < ?2 OR stage IN "
-            "('pixels', 'preprocess', 'segment', 'features', 'classify', 'report'))",
-            (Status.GONE, Status.SKIPPED),
-        ).fetchone()
-        return int(count)
-
-    def images_to_do(self) -> int:
-        """How many images the studies to be planned have."""
-        (count,) = self._db.execute(
-            "SELECT count(*) FROM todo JOIN files ON files.study = todo.study WHERE files.status IN (?, ?)",
-            (Status.PENDING, Status.ANALYSED),
+            "SELECT count(DISTINCT study) FROM files WHERE status = ? AND code = ? "
+            "AND NOT EXISTS (SELECT 1 FROM studies WHERE study_instance_uid = study)",
+            (Status.FAILED, Reason.REPORT_FAILED.code),
         ).fetchone()
         return int(count)

@@ -49,6 +49,7 @@ CREATE TABLE studies (
     study_instance_uid TEXT PRIMARY KEY, key TEXT NOT NULL, results TEXT NOT NULL, created TEXT NOT NULL,
     columns TEXT NOT NULL, above INTEGER NOT NULL, rows BLOB NOT NULL
 );
+CREATE INDEX studies_above ON studies (study_instance_uid, above);
 CREATE TABLE outputs (
     path TEXT PRIMARY KEY, study_instance_uid TEXT NOT NULL, sha256 TEXT NOT NULL, sop_class_uid TEXT NOT NULL,
     sop_instance_uid TEXT NOT NULL, series_instance_uid TEXT NOT NULL
@@ -451,14 +452,14 @@ class Ledger:
             yield from page
             after = page[-1][0]
 
-    def above(self) -> int:
-        """Findings at or above the operating point, of the studies that have a file in the archive."""
-        (count,) = self._db.execute(
-            "SELECT coalesce(sum(above), 0) FROM studies WHERE EXISTS (SELECT 1 FROM files "
-            "WHERE files.study = study_instance_uid AND files.status <> ?)",
+    def totals(self) -> tuple[int, int]:
+        """Reported studies that have a file in the archive, and their findings at or above the operating point."""
+        count, above = self._db.execute(
+            "SELECT count(*), coalesce(sum(above), 0) FROM studies INDEXED BY studies_above WHERE EXISTS "
+            "(SELECT 1 FROM files WHERE files.study = study_instance_uid AND files.status <> ?)",
             (inventory.Status.GONE,),
         ).fetchone()
-        return int(count)
+        return int(count), int(above)
 
     # ------------------------------------------------------------------ results for ``send``
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import os
 import sqlite3
@@ -16,12 +17,12 @@ from typing import TYPE_CHECKING
 from mammoscan import __version__
 from mammoscan.archive import density, discover
 from mammoscan.core import faults, store, verdict
-from mammoscan.core.domain import ReportContext, RunSummary, Skipped, SourceFile
+from mammoscan.core.domain import Failed, ReportContext, RunSummary, Skipped
 from mammoscan.core.errors import Reason, Stage, UsageError
 from mammoscan.model import bundle as bundles
 from mammoscan.report import pdf_words as words
 from mammoscan.run import keyfile, previews, runfile, tables, tasks, withdraw, work
-from mammoscan.run.inventory import Inventory, Status
+from mammoscan.run.inventory import Facts, Inventory, Status
 from mammoscan.run.ledger import NAME, Ledger
 from mammoscan.run.planner import Planner, Rules
 from mammoscan.run.policy import Plain, Policy, Pseudonymous
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from mammoscan.archive.density import DensityTable
     from mammoscan.core.console import Console
-    from mammoscan.core.domain import Header, OperatingPoint
+    from mammoscan.core.domain import Header, OperatingPoint, SourceFile
     from mammoscan.model.bundle import Bundle
     from mammoscan.run.config import RunConfig
     from mammoscan.run.plan import PlannedImage
@@ -154,8 +155,8 @@ class Run:
         planner = Planner(self.inventory, self.ledger, self.policy, self._rules())
         self._choose(planner)
         self._compare_twins(planner)
-        changed = self._work(planner, self._plan(planner))
-        return self._finish(changed=changed)
+        self._work(planner, *self._plan(planner))
+        return self._finish()
 
     def _changed(self) -> None:
         tables.outdated(self.ledger)
@@ -215,30 +216,49 @@ class Run:
         again = self.ledger.fact(_READER) != reader or config.compare_content
         if config.compare_content:
             self.inventory.forget_contents()
+        if config.retry_failed:
+            self.inventory.read_failed_again()
         pool: WorkPool[int] = WorkPool(self.workers, in_flight=2 * IN_FLIGHT * max(1, self.workers))
         with self.console.stages(("finding files", None), ("reading headers", None)) as (finding, reading):
 
+            def known(relative: str, size: int, mtime_ns: int) -> bool:
+                found = not again and self.inventory.known(relative, size, mtime_ns)
+                if found:
+                    finding.advance()
+                return found
+
             def walked() -> Iterator[discover.Found]:
-                for found in discover.walk(config.archive, out=config.out, follow_links=config.follow_links):
-                    finding.advance(
-                        failed=not isinstance(found, (SourceFile, Skipped)), skipped=isinstance(found, Skipped)
-                    )
+                for found in discover.walk(
+                    config.archive, out=config.out, follow_links=config.follow_links, known=known
+                ):
+                    finding.advance(skipped=isinstance(found, Skipped), failed=isinstance(found, Failed))
                     yield found
 
-            def chunks() -> Iterator[Task[int]]:
-                chunk: list[SourceFile] = []
-                for file in self.inventory.unread(walked(), again=again):
-                    chunk.append(file)
-                    if len(chunk) == CHUNK:
-                        yield Task(0, tasks.read_headers, (tuple(chunk), config.archive, config.settle_seconds))
-                        chunk = []
-                if chunk:
-                    yield Task(0, tasks.read_headers, (tuple(chunk), config.archive, config.settle_seconds))
+            waiting: dict[int, tuple[SourceFile, ...]] = {}
 
+            def task(files: tuple[SourceFile, ...]) -> Task[int]:
+                number = next(numbers)
+                waiting[number] = files
+                return Task(number, tasks.read_headers, (files, config.archive, config.settle_seconds))
+
+            def chunks() -> Iterator[Task[int]]:
+                unread = self.inventory.unread(walked())
+                while chunk := tuple(itertools.islice(unread, CHUNK)):
+                    yield task(chunk)
+
+            numbers = itertools.count()
             for item in pool.results(chunks()):
                 if item is None:
                     continue
-                for facts in item[1]:
+                files, found = waiting.pop(item[0]), item[1]
+                if isinstance(found, Crashed) and len(files) > 1:
+                    for file in files:
+                        pool.add(task((file,)))
+                    continue
+                if isinstance(found, Crashed):
+                    crash = Failed(files[0], Stage.HEADER, Reason.DECODER_CRASH)
+                    found = [Facts.of(crash, config.archive)]
+                for facts in found:
                     self.inventory.record(facts)
                     reading.advance(skipped=facts.status is Status.SKIPPED, failed=facts.status is Status.FAILED)
         self.inventory.lost()
@@ -330,11 +350,10 @@ class Run:
 
     # ------------------------------------------------------------------ work
 
-    def _work(self, planner: Planner, todo: tuple[int, int]) -> bool:
-        """Work on the studies that are left. Whether tables changed on the way."""
-        images, studies = todo
+    def _work(self, planner: Planner, images: int, studies: int) -> None:
+        """Work on what is left: so many images, of so many studies."""
         if not studies:
-            return False
+            return
         config, bundle = self.config, self.bundle
         pool: WorkPool[work.Key] = WorkPool(self.workers, in_flight=IN_FLIGHT * max(1, self.workers))
         settings = Settings(config.analysis, bundle.crop, bundle.ranking, bundle.outlines, self.policy.anonymous)
@@ -350,7 +369,6 @@ class Run:
             plans = (planner.study(uid) for uid in self.inventory.studies_to_do())
             Pump(engine, self.counts, *tickers).run(plan for plan in plans if plan.images)
             self.counts.seconds[Stage.CLASSIFY.value] += scorer.seconds
-        return True
 
     def _look(self) -> None:
         """Bring the tables up to date now and then, so that a person can look before the run is over."""
@@ -383,8 +401,9 @@ class Run:
 
     # ------------------------------------------------------------------ tables and summary
 
-    def _finish(self, *, changed: bool) -> RunSummary:
+    def _finish(self) -> RunSummary:
         config, ledger = self.config, self.ledger
+        changed = bool(self.counts.analysed or self.counts.studies or self.counts.withdrawn)
         for number, path, code in self.inventory.failures():
             self._tell(number, path, Reason.of(code))
         if not tables.current(ledger, config.out):
@@ -394,7 +413,7 @@ class Run:
                 self._lost_record(uid)
         summary = self._summary()
         run_file = config.out / "run.json"
-        if changed or self.counts.withdrawn or not run_file.exists():
+        if changed or not run_file.exists():
             context = self._context(work.now())
             points = self.bundle.operating_points()
             store.write_atomic(run_file, runfile.render(config, context, summary, points))
@@ -415,14 +434,15 @@ class Run:
         )
         skips = {code: n for code, n in codes[Status.SKIPPED].items() if code != Reason.STILL_WRITTEN.code}
         now = min(self.counts.analysed, analysed)
+        reported, above = self.ledger.totals()
         return RunSummary(
             files=sum(by_status.values()) - by_status[Status.GONE],
             analysed=now,
             skipped=by_status[Status.SKIPPED] - waiting,
             failed=by_status[Status.FAILED],
             unchanged=analysed - now,
-            studies=self.inventory.studies(),
-            findings=self.ledger.above(),
+            studies=reported + self.inventory.unreported(),
+            findings=above,
             seconds=time.monotonic() - self.began,
             stage_seconds=tuple(sorted(self.counts.seconds.items())),
             waiting=waiting,

@@ -112,9 +112,9 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Evaluation) -> str:
 
 def _more(outcome: Outcome) -> Sequence[str]:
     e = outcome.examples
-    out = []
-    if {"cbis-mass", "mias"} & set(e.source.tolist()):
-        out.append("Film scans and resized digital views; mini-MIAS is one archive, MLO only.")
+    used = set(e.source.tolist())
+    # Each sentence once, though several sets may declare it.
+    out = list(dict.fromkeys(limit for s, traits in outcome.sets.items() if s in used for limit in traits.limits))
     calcifications = int(((e.kind == "truth") & (e.lesion_kind == 1)).sum())
     out.append(f"Only {calcifications} true boxes are calcifications.")
     return out

@@ -29,9 +29,11 @@ import numpy as np
 from mammoscan.core.domain import Density, Image, Laterality, View
 from mammoscan.core.errors import InputError
 from mammoscan.image import dense, preprocess
+from mammoscan.model.terms import GRADES
 from mammoscan.synthetic import phantom
 from mammoscan.training.datasets import folders, images, tables
 from mammoscan.training.datasets.film import Film
+from mammoscan.training.datasets.traits import Readings
 from mammoscan.training.evaluate import quadratic_kappa
 
 if TYPE_CHECKING:
@@ -44,7 +46,11 @@ if TYPE_CHECKING:
 # Percent density by area that a class is drawn to, below the published one for b since a few films of each class are
 # far denser; F, G and D are mini-MIAS's.
 AIMS = {"a": 4.0, "b": 12.0, "c": 54.0, "d": 77.0, "F": 8.0, "G": 28.0, "D": 55.0}
-SOURCES = {"cbis-mass": 1.0, "rsna": 1.0, "cesm": 1.2, "cesm-cc": 1.2, "mias": 0.3}  # and how much each weighs
+CONTRAST = "cesm-cc"  # the contrast-enhanced views' own folder, which trains nothing else and has its reader here
+SOURCES = ("cbis-mass", "rsna", "cesm", CONTRAST, "mias")  # folders of DATA, in the order in which films are drawn
+READINGS = {name: traits.readings for name, traits in folders.TRAITS.items() if traits.readings} | {
+    CONTRAST: Readings(1.2)
+}
 MOST = {True: 90, False: 50}  # films of a set's class that are taken, of odd and of even patients
 PIXELS = {True: 200, False: 1500}  # of a film
 PHANTOMS = {True: 400, False: 60}
@@ -91,7 +97,7 @@ def contrast_enhanced(folder: Path) -> list[Film]:
             view=row.one_of("view", tables.VIEWS, empty=View.UNKNOWN), rows=height, columns=width,
         )  # fmt: skip
         density = row.one_of("density", tables.DENSITIES | {"_": ""}, empty="")
-        found.append(Film("cesm-cc", path.stem, row.text("patient"), path, header, "", density, row.table, row.number))
+        found.append(Film(CONTRAST, path.stem, row.text("patient"), path, header, "", density, row.table, row.number))
     return found
 
 
@@ -99,11 +105,9 @@ def chosen(data: Path, source: str, *, odd: bool, seed: int) -> list[Film]:
     """Films of one set with a density, of patients with an odd or an even number, at most MOST of a class."""
     folder = data / source
     by_density = defaultdict(list)
-    for film in contrast_enhanced(folder) if source == "cesm-cc" else folders.read_folder(folder, source):
-        # RSNA's second site has no readings, and an implant is bright without being tissue.
-        left_out = source == "rsna" and (film.rows[0]["site"] != "1" or film.rows[0]["implant"] == "1")
+    for film in contrast_enhanced(folder) if source == CONTRAST else folders.read_folder(folder, source):
         number = int(re.sub(r"\D", "", film.patient.rsplit("/", maxsplit=1)[-1]))
-        if film.density in AIMS and not left_out and number % 2 == odd:
+        if film.density in AIMS and film.shows_density() and number % 2 == odd:
             by_density[film.density].append(film)
     rng = np.random.default_rng(seed)
     return [
@@ -187,7 +191,12 @@ def fit(films: Sequence[Sample], phantoms: Sequence[Sample], *, seed: int, steps
     groups = defaultdict(list)
     for n, sample in enumerate(films):
         groups[sample.source, sample.density].append(n)
-    chance = np.array([SOURCES.get(source, 1.0) * min(1, len(g) / FEW) for (source, _), g in groups.items()])
+    chance = np.array(
+        [
+            (READINGS[source].weight if source in READINGS else 1.0) * min(1, len(g) / FEW)
+            for (source, _), g in groups.items()
+        ]
+    )
     members = list(groups.values())
     m = pixels.shape[-1]
     shapes = ((m, HIDDEN, 0.25), (1, HIDDEN, 0.0), (HIDDEN, 1, 0.3), (m, 1, 0.1), (1, 1, 0.0))
@@ -252,8 +261,8 @@ def levelled(judge: dense.Judge, films: Iterable[Sample], phantoms: Iterable[Sam
 
 
 def cuts(judge: dense.Judge, films: Iterable[Sample]) -> tuple[float, float, float]:
-    """Percent densities between a, b, c and d of the highest quadratic kappa on CBIS-DDSM's and RSNA's films."""
-    used = [s for s in films if s.source in {"cbis-mass", "rsna"}]
+    """Percent densities between a, b, c and d of the highest quadratic kappa on the sets whose readings set them."""
+    used = [s for s in films if s.source in READINGS and READINGS[s.source].cuts]
     percents = [s.percent(judge) for s in used]
     tried = itertools.product(range(6, 20, 2), range(22, 46, 3), range(48, 70, 3))
     a, b, c = max(tried, key=lambda between: kappa(used, percents, between))
@@ -328,9 +337,12 @@ def main(data: Path, out: Path, seed: int, samples: Path | None, jobs: int) -> N
     )  # fmt: skip
     films, phantoms = sampled(data, samples and samples / "even", odd=False, seed=seed, jobs=jobs)
     tell(judge, films, phantoms)
-    for source in ("cbis-mass", "rsna", "cesm"):
-        mine = [s for s in films if s.source == source]
-        click.echo(f"{source}: kappa {kappa(mine, [s.percent(judge) for s in mine], between):.2f} with cuts {between}")
+    for source in folders.SOURCES:
+        mine = [s for s in films if s.source == source and s.density in GRADES]
+        if mine:
+            click.echo(
+                f"{source}: kappa {kappa(mine, [s.percent(judge) for s in mine], between):.2f} with cuts {between}"
+            )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ mean the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,17 +17,17 @@ from mammoscan.model.terms import GRADES, KINDS, MALIGNANT, TISSUES, logistic, s
 from mammoscan.training import crossval, stacking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
+    from mammoscan.training.datasets.traits import Traits
     from mammoscan.training.examples import Examples
     from mammoscan.training.train import Outcome
 
 MARKS = (1.0, 2.0)  # false marks an image at which lesions found are told
 REGIONS = (5, 10, 20)  # regions an image within which a lesion is hit
-OUTLINE_BARS = {"cesm": 0.55}
-HIT_BARS = {"mias": 0.85, "cesm": 0.80, "cbis-mass": 0.85}
+SPECIFICITY = 0.80  # at which the sensitivity of a set with a bar for it is told
 RANDOM = "random"
 
 
@@ -106,22 +106,22 @@ def bootstrapped(
     return Figure(name, value, interval.lower, interval.upper, cases, positive, len(patients), bar, higher_is_better)
 
 
-def auc(task: Task, *, replicates: int, bar: float | None = None) -> Figure:
+def auc(task: Task, *, replicates: int) -> Figure:
     """Area under the ROC curve."""
     positive = int(task.truth.sum())
     if not len(task.truth):
-        return Figure(task.name, float("nan"), float("nan"), float("nan"), 0, 0, 0, bar)
+        return Figure(task.name, float("nan"), float("nan"), float("nan"), 0, 0, 0)
     ranking = curves.Ranking.of(task.truth, task.score)
 
     def statistic(weight: NDArray[np.float64]) -> float:
         return curves.auc(*ranking.counts(weight[ranking.order]))
 
     return bootstrapped(
-        task.name, task.group, statistic, replicates=replicates, cases=len(task.truth), positive=positive, bar=bar
+        task.name, task.group, statistic, replicates=replicates, cases=len(task.truth), positive=positive
     )
 
 
-def sensitivity_at_specificity(task: Task, specificity: float, *, replicates: int, bar: float | None = None) -> Figure:
+def sensitivity_at_specificity(task: Task, specificity: float, *, replicates: int) -> Figure:
     """Highest sensitivity at a threshold whose specificity is at least the given one."""
     ranking = curves.Ranking.of(task.truth, task.score)
 
@@ -134,9 +134,8 @@ def sensitivity_at_specificity(task: Task, specificity: float, *, replicates: in
 
     name = f"{task.name}: sensitivity at specificity {specificity:g}"
     return bootstrapped(
-        name, task.group, statistic, replicates=replicates, cases=len(task.truth), positive=int(task.truth.sum()),
-        bar=bar,
-    )  # fmt: skip
+        name, task.group, statistic, replicates=replicates, cases=len(task.truth), positive=int(task.truth.sum())
+    )
 
 
 def calibration_error(task: Task, *, replicates: int, bar: float | None = None) -> Figure:
@@ -150,7 +149,7 @@ def calibration_error(task: Task, *, replicates: int, bar: float | None = None) 
 
 def agreement(
     name: str, truth: NDArray[np.intp], said: NDArray[np.intp], group: NDArray[np.str_], classes: int, *,
-    replicates: int, accuracy_bar: float | None = None, kappa_bar: float | None = None,
+    replicates: int,
 ) -> list[Figure]:  # fmt: skip
     """Accuracy and quadratic kappa of ordered classes."""
 
@@ -159,8 +158,8 @@ def agreement(
 
     facts: dict[str, Any] = {"replicates": replicates, "cases": len(truth), "positive": 0}
     return [
-        bootstrapped(f"{name}: accuracy", group, _share(truth == said), bar=accuracy_bar, **facts),
-        bootstrapped(f"{name}: quadratic kappa", group, kappa, bar=kappa_bar, **facts),
+        bootstrapped(f"{name}: accuracy", group, _share(truth == said), **facts),
+        bootstrapped(f"{name}: quadratic kappa", group, kappa, **facts),
     ]
 
 
@@ -227,7 +226,7 @@ def marks(examples: Examples, odds: NDArray[np.float64], source: str) -> froc.Ma
     )  # fmt: skip
 
 
-def free_response(found: froc.Marks, name: str, *, replicates: int, bars: tuple[float, ...] = ()) -> list[Figure]:
+def free_response(found: froc.Marks, name: str, *, replicates: int) -> list[Figure]:
     """Lesions found at each number of false marks an image."""
     patients = int(found.image_groups.max()) + 1
     sorted_marks = froc.sorted_marks(found)
@@ -238,8 +237,7 @@ def free_response(found: froc.Marks, name: str, *, replicates: int, bars: tuple[
         interval, _ = intervals.percentile(drawn[:, index])
         out.append(
             Figure(f"{name}: malignant findings marked at {rate:g} false marks a film", float(values[index]),
-                   interval.lower, interval.upper, len(found.image_groups), len(found.lesion_scores), patients,
-                   bars[index] if bars else None)
+                   interval.lower, interval.upper, len(found.image_groups), len(found.lesion_scores), patients)
         )  # fmt: skip
     return out
 
@@ -323,28 +321,28 @@ def _rates(name: NDArray[np.str_], truth: NDArray[np.bool_], fold: NDArray[np.in
     return out
 
 
-BARS = {
-    "cbis-mass: malignant against benign, true boxes": 0.82,
-    "mias: findings against random normal places": 0.95,
-    "mias: malignant against everything else, true boxes and random places": 0.90,
-    "mias: malignant against benign, true boxes": 0.75,
-    "mias: malignant against normal films": 0.80,
-    "rsna: cancer by breast": 0.75,
-}
+def bar_of(name: str, sets: Mapping[str, Traits]) -> float | None:
+    """What the figure of a name (``set: what``) should reach by its set's reader; None where nothing is declared."""
+    source, _, what = name.partition(": ")
+    return sets[source].bar(what) if source in sets else None
 
 
 def figures(outcome: Outcome, *, replicates: int) -> list[Figure]:
-    """Every figure of the shipped kind of model, out of fold."""
+    """Every figure of the shipped kind of model, out of fold, with what its set should reach."""
+    found = _figures(outcome, replicates=replicates)
+    return [f if f.bar is not None else replace(f, bar=bar_of(f.name, outcome.sets)) for f in found]
+
+
+def _figures(outcome: Outcome, *, replicates: int) -> list[Figure]:
     e, odds = outcome.examples, malignancy(outcome)
     of_regions, of_images = tasks(outcome, outcome.said.logits[crossval.CHOSEN]), image_tasks(outcome)
-    out = [auc(task, replicates=replicates, bar=BARS.get(name)) for name, task in (of_regions | of_images).items()]
-    name = "mias: malignant against normal films"
-    if name in of_images:
-        out.append(sensitivity_at_specificity(of_images[name], 0.80, replicates=replicates, bar=0.70))
+    out = [auc(task, replicates=replicates) for task in (of_regions | of_images).values()]
+    for name, task in of_images.items():
+        if bar_of(f"{name}: sensitivity at specificity {SPECIFICITY:g}", outcome.sets) is not None:
+            out.append(sensitivity_at_specificity(task, SPECIFICITY, replicates=replicates))
     for source in np.unique(e.source).tolist():
         if (found := marks(e, odds, source)) is not None:
-            bars = (0.60, 0.75) if source == "mias" else ()
-            out.extend(free_response(found, source, replicates=replicates, bars=bars))
+            out.extend(free_response(found, source, replicates=replicates))
     out.extend(_hit_figures(outcome, replicates=replicates))
     out.extend(_outline_figures(outcome, replicates=replicates))
     out.extend(_density_figures(outcome, replicates=replicates))
@@ -374,7 +372,6 @@ def _hit_figures(outcome: Outcome, *, replicates: int) -> list[Figure]:
                     e.patient[e.lesion_film[lesions]],
                     _share(hit),
                     replicates=replicates, cases=len(hit), positive=int(hit.sum()),
-                    bar=HIT_BARS.get(source) if most == max(REGIONS) else None,
                 )
             )  # fmt: skip
     return out
@@ -395,12 +392,12 @@ def _outline_figures(outcome: Outcome, *, replicates: int) -> list[Figure]:
         candidate = e.kind == "candidate"
         rows = [np.flatnonzero(candidate & (e.film == e.lesion_film[i]) & (e.rank == first[i]))[0] for i in hit]
         own = e.drawn[rows] == e.lesion_number[hit]
-        for name, values, bar in (("as drawn", e.dice, OUTLINE_BARS.get(source)), ("as grown", e.grown_dice, None)):
+        for name, values in (("as drawn", e.dice), ("as grown", e.grown_dice)):
             out.append(
                 bootstrapped(
                     f"{source}: median Dice of lesions hit by the first {max(REGIONS)} regions, outlines {name}",
                     e.patient[e.lesion_film[hit]], _median(np.where(own, values[rows], 0.0)),
-                    replicates=replicates, cases=len(lesions), positive=len(hit), bar=bar,
+                    replicates=replicates, cases=len(lesions), positive=len(hit),
                 )
             )  # fmt: skip
     return out
@@ -430,10 +427,9 @@ def _density_figures(outcome: Outcome, *, replicates: int) -> list[Figure]:
             rows = (e.source == source) & np.isin(e.density, terms) & np.isfinite(logits).all(axis=1)
             if rows.any():
                 truth = np.array([terms.index(d) for d in e.density[rows].tolist()], np.intp)
-                mias = source == "mias" and terms == TISSUES
                 out.extend(agreement(
                     f"{source}: {name}", truth, logits[rows].argmax(axis=1), e.patient[rows], len(terms),
-                    replicates=replicates, accuracy_bar=0.78 if mias else None, kappa_bar=0.82 if mias else None,
+                    replicates=replicates,
                 ))  # fmt: skip
     return out
 
@@ -469,7 +465,7 @@ def ablation(outcome: Outcome, *, replicates: int) -> list[Figure]:
     out = []
     for variant, logits in outcome.said.logits.items():
         for name, task in tasks(outcome, logits).items():
-            if name in BARS or name.endswith("against all other candidates"):
+            if bar_of(name, outcome.sets) is not None or name.endswith("against all other candidates"):
                 figure = auc(task, replicates=replicates)
                 out.append(Figure(f"{variant} | {name}", *_values(figure)))
     return out

@@ -25,6 +25,7 @@ from mammoscan.model.findings import overlap
 from mammoscan.model.terms import CLASSES, KINDS, clinical_inputs
 from mammoscan.training import augment, kept
 from mammoscan.training import rank as ranking
+from mammoscan.training.datasets.film import of_sets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 UNKNOWN_DENSITY = DensityReading(_Density.UNKNOWN, DensitySource.NONE, Laterality.UNKNOWN)
-# Regions of a film that are classified: all, but fewer where a set has many films. Those that hit a lesion always are.
-# Sets with normal films have at least those by which an image is judged (``outputs.JUDGED``).
-CLASSIFIED = {"cbis-mass": 3, "cbis-ddsm": 3, "cesm": 6, "rsna": 10}
 ALTERED = 2  # of a film's normal regions, so many of the most salient get altered versions
 RANDOM = 2  # random places in a film without lesions, for comparison with earlier work; not in screening sets
 FREE = 0.05  # a region that covers no lesion by more than this is a normal example
@@ -120,6 +118,7 @@ class Examples:
     subtlety: NDArray[np.int64]
     lesion_drawn: NDArray[np.bool_]
     height: NDArray[np.int64]  # of the film's image, pixels
+    judged: NDArray[np.int64]  # by how many candidates a film is judged: those that are classified whatever they hit
 
     def group(self) -> NDArray[np.str_]:
         """Patient of every row."""
@@ -132,18 +131,18 @@ class Examples:
 
 _ROWS = Examples.__slots__[:15]
 _VERSIONS = Examples.__slots__[15:17]
-_FILMS = (*Examples.__slots__[17:30], "height")
+_FILMS = (*Examples.__slots__[17:30], "height", "judged")
 _LESIONS = Examples.__slots__[30:38]
 
 
 def choose(films: Sequence[Film], *, screening: int, seed: int) -> list[Film]:
-    """The films to use: all, but of RSNA's those of patients drawn by seed until ``screening`` films are reached.
+    """The films to use: all, but of sets of screening those of patients drawn by seed until ``screening`` are reached.
 
     Patients with and without cancer are drawn in turn, whole, so that every breast keeps its views.
     """
     of_patient: dict[str, list[int]] = {}
     for index, film in enumerate(films):
-        if film.source == "rsna":
+        if film.traits.screening:
             of_patient.setdefault(film.patient, []).append(index)
     rng = np.random.default_rng(seed)
     ill = {p for p, rows in of_patient.items() if any(films[i].label == "malignant" for i in rows)}
@@ -153,7 +152,7 @@ def choose(films: Sequence[Film], *, screening: int, seed: int) -> list[Film]:
         for queue in queues:
             if queue and len(drawn) < screening:
                 drawn.update(of_patient[str(queue.pop())])
-    return [film for index, film in enumerate(films) if film.source != "rsna" or index in drawn]
+    return [film for index, film in enumerate(films) if not film.traits.screening or index in drawn]
 
 
 def make(
@@ -180,7 +179,9 @@ def make(
     search = _searched(films, searched, seed)
     fitted = [*(t.value.tobytes() for t in rankings), *(b"".join(k.tobytes() for k in t.kernels) for t in tracers)]
     values = [hashlib.sha256(content).hexdigest() for content in fitted]
-    place = folder / f"examples-{kept.digest(films, (*dataclasses.astuple(settings), searched, *values, *fold), _CODE)}"
+    kinds = [(name, traits.classified, traits.screening) for name, traits in of_sets(films).items()]
+    decided = (*dataclasses.astuple(settings), searched, kinds, *values, *fold)
+    place = folder / f"examples-{kept.digest(films, decided, _CODE)}"
     place.mkdir(parents=True, exist_ok=True)
     blocks = [films[i : i + BLOCK] for i in range(0, len(films), BLOCK)]
     paths = [place / f"{number:05d}.npz" for number in range(len(blocks))]
@@ -259,6 +260,7 @@ def _add_film(
 ) -> None:  # fmt: skip
     """Append a film. fitted: what ranks and draws its candidates; None: none are sought."""
     cut, most, side = settings.cut, settings.regions, settings.cut.side
+    judged = most if film.traits.classified is None else film.traits.classified
     try:
         prepared = preprocess.prepare(film.image())
     except InputError as error:
@@ -271,7 +273,7 @@ def _add_film(
         film.source, film.name, film.patient, film.label, film.density, header.laterality.value, header.view.value,
         np.nan if header.age is None else header.age.years, film.rows[0].get("machine", "") if film.rows else "",
         features.image_features(prepared, dense.dense_pixels(prepared)).percent_density, film.is_normal(), fitted is not None, crops.whole_tiles(prepared, side=side),
-        header.rows,
+        header.rows, judged,
     ))  # fmt: skip
     for index, lesion in enumerate(lesions):
         _append(tables, _LESIONS, (
@@ -286,7 +288,7 @@ def _add_film(
         region: Region | None, box: Box, kind: str, label: int, lesion: int, rank: int, values: Any,
         grown: Region | None = None,
     ) -> None:  # fmt: skip
-        classified = region is None or lesion >= 0 or rank < CLASSIFIED.get(film.source, most)
+        classified = region is None or lesion >= 0 or rank < judged
         centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2) if region is None else region.centre
         nearest = (-1, np.nan, np.nan) if region is None or grown is None else _nearest(region, grown, masks)
         _append(tables, _ROWS, (
@@ -305,7 +307,7 @@ def _add_film(
     for index, lesion in enumerate(lesions):
         if lesion.label:
             add(None, lesion.box, "truth", CLASSES.index(lesion.label), index, -1, nothing)
-    if film.is_normal() and film.source != "rsna":
+    if film.is_normal() and not film.traits.screening:
         for box in _random_places(prepared, RANDOM, rng):
             add(None, box, "random", 0, -1, -1, nothing)
     if fitted is None:

@@ -55,7 +55,9 @@ def figures(outcome: Outcome) -> dict[str, Figure]:
         out["learning-curves"] = learning_curves([m.curve for m in outcome.models])
     out["confusion"] = confusion(outcome)
     chosen = evaluate.tasks(outcome, outcome.said.logits[crossval.CHOSEN]) | evaluate.image_tasks(outcome)
-    shown = [t for n, t in chosen.items() if n in evaluate.BARS or "candidates on malignant" in n]
+    shown = [
+        t for n, t in chosen.items() if evaluate.bar_of(n, outcome.sets) is not None or "candidates on malignant" in n
+    ]
     if shown:
         out["roc"] = _grid(shown, roc)
         out["precision-recall"] = _grid(shown, precision_recall)

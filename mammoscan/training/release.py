@@ -21,28 +21,20 @@ from mammoscan.model.terms import CLASSES, CLINICAL, GRADES, KINDS, TISSUES, log
 from mammoscan.training import card, crossval, evaluate, rank, stacking, tracing, train
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from mammoscan.image.segment.ranking import Trees
     from mammoscan.image.trace import Tracer
+    from mammoscan.training.datasets.traits import Traits
     from mammoscan.training.evaluate import Evaluation, Figure
     from mammoscan.training.train import Outcome, TrainConfig
 
 AGREES = 1e-2  # largest difference of a score that half precision may make
 CHECKED = 128  # crops on which that is tested
-# By set: its terms and how to cite it.
-SETS = {
-    "mias": ("research only", "mini-MIAS, Suckling et al. 1994, Excerpta Medica ICS 1069, 375-378"),
-    "rsna": ("non-commercial research", "RSNA Screening Mammography Breast Cancer Detection, 2022, subset"),
-    "cbis-mass": ("CC BY 3.0", "CBIS-DDSM masses, Sawyer-Lee et al., 10.7937/K9/TCIA.2016.7O02S9CY; "
-                               "Lee et al., Sci Data 2017"),
-    "cbis-ddsm": ("CC BY 3.0", "CBIS-DDSM, Sawyer-Lee et al., 10.7937/K9/TCIA.2016.7O02S9CY; Lee et al., Sci Data 2017"),
-    "cesm": ("CC BY 4.0", "CDD-CESM, Khaled et al., 10.7937/29kw-ae92"),
-    "inbreast": ("research only", "INbreast, Moreira et al., Acad Radiol 19 (2012) 236"),
-}  # fmt: skip
-_FREE = {"CC BY 3.0", "CC BY 4.0"}
+_FREE = {"CC BY 3.0", "CC BY 4.0"}  # terms that allow every use with attribution
 LIMITS = (
     "Performance on archives other than those of the training sets is unknown until audited there.",
     "Not calibrated to a screening prevalence: the score is no probability of cancer for a patient.",
@@ -102,19 +94,18 @@ def check_half_precision(out: Path, outcome: Outcome) -> dict[str, Any]:
     return {"crops": len(rows), "largest_difference": largest}
 
 
-def licence(sources: list[str]) -> str:
+def licence(sets: Mapping[str, Traits]) -> str:
     """Terms of the weights, from those of the sets they were trained on."""
-    terms = {s: SETS.get(s, ("terms of its owner", s))[0] for s in sources}
-    free = all(t in _FREE for t in terms.values())
+    free = all(traits.terms in _FREE for traits in sets.values())
     head = "With attribution" if free else "Non-commercial research only"
-    return f"{head}: trained on " + ", ".join(f"{s} ({t})" for s, t in sorted(terms.items())) + "."
+    return f"{head}: trained on " + ", ".join(f"{s} ({traits.terms})" for s, traits in sorted(sets.items())) + "."
 
 
 def description(out: Path, outcome: Outcome, found: Evaluation, config: TrainConfig, origin: Origin) -> dict[str, Any]:
     """The contents of ``model.json``."""
     content = (out / "weights.npz").read_bytes()
     e, final = outcome.examples, outcome.final
-    sources = np.unique(e.source).tolist()
+    sets = {name: outcome.sets[name] for name in np.unique(e.source).tolist()}
     heads = {name: len(head.bias) for name, head in train.head_layers(final).items()}
     if final.tail:
         heads["kind_logits"] = len(KINDS)
@@ -142,9 +133,9 @@ def description(out: Path, outcome: Outcome, found: Evaluation, config: TrainCon
                        "that they had not seen (Platt 1999: monotone and of few parameters, since they are few).",
         "operating_points": found.points,
         "limits": list(LIMITS),
-        "licence": licence(sources),
+        "licence": licence(sets),
         "training": {"software": __version__, "command": origin.command, **dataclasses.asdict(config),
-                     "sets": {s: SETS.get(s, ("", s))[1] for s in sources}},
+                     "sets": {name: traits.cite or name for name, traits in sets.items()}},
         "evaluation": [_row(f) for f in found.figures],
     }  # fmt: skip
 

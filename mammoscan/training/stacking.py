@@ -42,10 +42,7 @@ VARIANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 def searched_rows(examples: Examples) -> NDArray[np.bool_]:
     """The candidates by which an image is judged: those that are classified whether or not they hit a lesion."""
-    from mammoscan.training.examples import CLASSIFIED
-
-    most = np.array([CLASSIFIED.get(s, 10**6) for s in examples.source.tolist()], np.int64)
-    return np.asarray((examples.kind == "candidate") & (examples.rank < most[examples.film]))
+    return np.asarray((examples.kind == "candidate") & (examples.rank < examples.judged[examples.film]))
 
 
 def places(examples: Examples) -> NDArray[np.float64]:

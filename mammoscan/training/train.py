@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mammoscan.model.scores import Linear
     from mammoscan.training.crossval import Fold, Said
     from mammoscan.training.datasets.film import Film
+    from mammoscan.training.datasets.traits import Traits
     from mammoscan.training.examples import Examples
     from mammoscan.training.heads import Frozen
 
@@ -78,7 +79,7 @@ class Outcome:
     """What a cross-validation and a final training left.
 
     fold: of every film. said: of every film and row by the model that saw nothing of its patient.
-    own: what the shipped model says of its validation fold (fold 0).
+    own: what the shipped model says of its validation fold (fold 0). sets: what their readers declare of the sets.
     """
 
     examples: Examples
@@ -87,6 +88,7 @@ class Outcome:
     said: Said
     final: Fold
     own: Said
+    sets: Mapping[str, Traits]
 
 
 def cut(films: Sequence[Film], out: Path, config: TrainConfig) -> tuple[Examples, Trees, Tracer]:
@@ -131,8 +133,8 @@ def fold_of_films(examples: Examples, of_patient: Mapping[str, int]) -> NDArray[
 
 
 def cross_validate(
-    examples: Examples, frozen: Frozen, fold: NDArray[np.int64], start: Mapping[str, NDArray[Any]], out: Path,
-    config: TrainConfig, note: Callable[[str], None] = log.info,
+    examples: Examples, frozen: Frozen, fold: NDArray[np.int64], sets: Mapping[str, Traits],
+    start: Mapping[str, NDArray[Any]], out: Path, config: TrainConfig, note: Callable[[str], None] = log.info,
 ) -> Outcome:  # fmt: skip
     """Fit every fold and the shipped model; folds that are done are read back."""
     check_classes(examples, fold)
@@ -156,7 +158,7 @@ def cross_validate(
     )
     final = _fitted(examples, frozen, fold, list(range(1, config.folds)), 0, config, place / "final")
     own = crossval.say(examples, frozen, final, fold == 0)
-    return Outcome(examples, fold, models, merged(said), final, own)
+    return Outcome(examples, fold, models, merged(said), final, own, sets)
 
 
 def check_classes(examples: Examples, fold: NDArray[np.int64]) -> None:

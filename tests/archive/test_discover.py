@@ -105,14 +105,14 @@ def test_a_folder_that_cannot_be_read_fails(tmp_path, monkeypatch):
     (tmp_path / "closed").mkdir()
     (tmp_path / "open").mkdir()
     (tmp_path / "open" / "file").write_text("x")
-    scandir = os.scandir
+    listdir = os.listdir
 
     def refuse(path):
         if Path(path).name == "closed":
             raise PermissionError(13, "Permission denied")
-        return scandir(path)
+        return listdir(path)
 
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     listed = _walk(tmp_path)
     assert isinstance(listed["closed"], Failed)
     assert (listed["closed"].reason, listed["closed"].detail) == (Reason.UNREADABLE, "Permission denied")
@@ -206,16 +206,38 @@ def test_every_entry_of_any_tree_is_listed_once(tmp_path_factory, tree):
 def test_a_place_that_vanishes_fails_and_the_rest_goes_on(tmp_path, kind, monkeypatch):
     (tmp_path / "a").mkdir() if kind == "folder" else (tmp_path / "a").write_text("x")
     (tmp_path / "b").write_text("x")
-    stat = os.DirEntry.stat
 
-    def vanish(entry, relative, **options):
-        if entry.name == "a":
+    def vanish(path, *arguments, **options):
+        if path.endswith("/a"):
             (tmp_path / "a").rmdir() if kind == "folder" else (tmp_path / "a").unlink()
-        return real(entry, relative, **options)
+        return real(path, *arguments, **options)
 
     real = discover._entry
     monkeypatch.setattr(discover, "_entry", vanish)
     listed = _walk(tmp_path)
     assert isinstance(listed["b"], SourceFile)
-    assert stat is os.DirEntry.stat
-    assert "a" in listed
+    assert listed["a"].reason is Reason.UNREADABLE
+
+
+def test_what_is_known_is_asked_for_and_left_out(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("a", "sub/b", "c"):
+        (tmp_path / name).write_text(name)
+    asked = {}
+
+    def known(relative, size, mtime_ns):
+        asked[relative] = (size, mtime_ns)
+        return relative == "sub/b"
+
+    found = [item.relative for item in discover.walk(tmp_path, out=None, known=known)]
+    assert found == ["a", "c"]
+    assert asked == {n: ((tmp_path / n).stat().st_size, (tmp_path / n).stat().st_mtime_ns) for n in ("a", "c", "sub/b")}
+
+
+def test_a_folder_that_is_linked_from_below_itself_is_listed_once(tmp_path):
+    (tmp_path / "root" / "sub").mkdir(parents=True)
+    (tmp_path / "root" / "sub" / "file").write_text("x")
+    (tmp_path / "root" / "up").symlink_to(tmp_path)
+    found = list(discover.walk(tmp_path / "root", out=None))
+    assert [f.relative for f in found if isinstance(f, SourceFile)] == ["sub/file"]
+    assert [f.file.relative for f in found if isinstance(f, Skipped)] == ["up/root"]

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from mammoscan.audit.compare import equality_test, mcnemar, mcnemar_counts, paired_delong
 from mammoscan.audit.intervals import (
     Interval,
-    auc_influence,
+    Placements,
     auc_score_interval,
     bootstrap,
     bootstrap_sums,
@@ -101,7 +101,7 @@ def test_copying_every_case_of_a_patient_does_not_narrow_the_clustered_interval(
 
 
 def test_influence_values_carry_delongs_variance():
-    assert np.sum(auc_influence(TRUTH, ALBUMIN) ** 2) == pytest.approx(
+    assert np.sum(Placements.of(TRUTH, ALBUMIN).influence() ** 2) == pytest.approx(
         delong(TRUTH, ALBUMIN).covariance[0, 0], rel=1e-9
     )
 

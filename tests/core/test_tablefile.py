@@ -3,6 +3,7 @@
 import csv
 import datetime as dt
 import io
+import tracemalloc
 import zipfile
 
 import openpyxl
@@ -10,7 +11,7 @@ import pytest
 
 from mammoscan.core.errors import LabelError
 from mammoscan.core.identifiers import Spellings
-from mammoscan.core.tablefile import decimal_mark, find_columns, number, read_table
+from mammoscan.core.tablefile import decimal_mark, find_columns, number, open_table, read_columns, read_table
 from tests.training.datasets import made
 
 HEAD = ["Patient ID", "Label", "Größe"]
@@ -226,3 +227,40 @@ def test_a_decimal_comma_is_read_where_nothing_else_can_be_meant(tmp_path, cells
 )
 def test_a_number_without_its_zeros_means_every_identifier_that_it_can(known, written, asked, means):
     assert tuple(sorted(Spellings(known, written).find(asked).known)) == tuple(sorted(means))
+
+
+@pytest.mark.parametrize("piece", [1, 3, 1 << 22])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_text_says_the_same_in_whatever_pieces_it_is_read(tmp_path, monkeypatch, form, piece):
+    monkeypatch.setattr("mammoscan.core.tablebytes._PIECE", piece)
+    assert values(put(tmp_path / "t.csv", FORMS[form])) == EXPECTED
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1 << 22])
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_no_table_is_refused_in_whatever_pieces_it_is_read(tmp_path, monkeypatch, kind, piece):
+    monkeypatch.setattr("mammoscan.core.tablebytes._PIECE", piece)
+    data, message = BAD[kind]
+    with pytest.raises(LabelError, match=message):
+        read_table(put(tmp_path / "t.csv", data))
+
+
+def test_an_opened_table_says_what_is_wrong_with_a_row_when_it_comes_to_it(tmp_path):
+    table = open_table(put(tmp_path / "t.csv", b"id,label\na,1\nb,1,2\n"))
+    rows = table.rows()
+    assert next(rows) == (2, {"id": "a", "label": "1"})
+    with pytest.raises(LabelError, match="row 3: 3 cells under 2 headings"):
+        next(rows)
+
+
+def test_rows_of_a_long_text_are_read_and_not_kept(tmp_path):
+    path = tmp_path / "t.csv"
+    with path.open("w") as stream:
+        stream.write("id,contour,score\n")
+        stream.writelines(f"{i},{'1.25 2.5;' * 200},0.5\n" for i in range(20_000))
+    tracemalloc.start()
+    read = read_columns(open_table(path), {"id": 0, "score": 2}, {"score"})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(read) == 20_000
+    assert peak < path.stat().st_size / 2

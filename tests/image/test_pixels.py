@@ -26,6 +26,7 @@ from mammoscan.core.domain import Flag, Header, Laterality, View
 from mammoscan.core.errors import InputError, Reason
 from mammoscan.image import pixels
 from mammoscan.synthetic.dicom import Shown, Subject, file_bytes, mammogram_dataset
+from tests import headers
 
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 COMPRESSED = (RLELossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless)

@@ -24,10 +24,10 @@ from pydicom.sequence import Sequence
 from mammoscan.core import kinds
 from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.console import Console
-from mammoscan.core.domain import Age, AgeSource, Density, Laterality, Prediction, View
+from mammoscan.core.domain import Age, AgeSource, Density, Laterality, View
 from mammoscan.core.errors import ExitCode, Reason, Stage, UsageError
 from mammoscan.image import analyse
-from mammoscan.run import codec, deidentify, keyfile, pipeline
+from mammoscan.run import deidentify, keyfile, pipeline, previews
 from mammoscan.run.config import RunConfig
 from mammoscan.run.deidentify import Deidentifier
 from mammoscan.run.plan import StudyPlan
@@ -134,19 +134,28 @@ def _run(archive, out, **options):
 def named(archive, tmp_path_factory):
     """A run without pseudonyms: the control."""
     out = tmp_path_factory.mktemp("named") / "out"
-    _run(archive, out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(previews, "remove", lambda _: None)
+        patch.setattr(previews, "remove_all", lambda _: None)
+        _run(archive, out)
     return out
+
+
+# The pictures that are written between analysis and report stay, so that they can be looked at.
+_KEEPING = "import mammoscan.run.previews as p\np.remove = p.remove_all = lambda _: None\n"
 
 
 @pytest.fixture(scope="module")
 def masked(archive, key, tmp_path_factory):
     """A run from the command line, and what it said."""
     folder = tmp_path_factory.mktemp("masked")
+    (folder / "code").mkdir()
+    (folder / "code" / "sitecustomize.py").write_text(_KEEPING)
     done = subprocess.run(
         [sys.executable, "-m", "mammoscan", "run", str(archive), "--out", str(folder / "out"), "--deidentify",
          "--deidentify-key", str(key), "--write", "all", "--threshold", "0", "--settle-seconds", "0",
          "--log-file", str(folder / "log")],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(folder / "code")},
     )  # fmt: skip
     assert done.returncode == ExitCode.SOME_FAILED, done.stderr
     (folder / "said").write_text(done.stdout + done.stderr)
@@ -277,12 +286,10 @@ mammoscan.image.preprocess.prepare = prepare
 """,
     "parent": """
 import mammoscan.run.score
-def flush(self):
-    if self._waiting:
-        header = self._waiting[0][0].header
-        raise ValueError(f"cannot score {header.patient.name}, {header.patient.patient_id} of {header.file.path}")
-    return []
-mammoscan.run.score.Scorer.flush = flush
+def add(self, image, analysed):
+    header = image.header
+    raise ValueError(f"cannot score {header.patient.name}, {header.patient.patient_id} of {header.file.path}")
+mammoscan.run.score.Scorer.add = add
 """,
 }
 
@@ -321,12 +328,15 @@ def test_no_hash_of_an_identity_without_the_key_is_kept(named, masked):
     def kept(out):
         with sqlite3.connect(out / "ledger.sqlite") as db:
             values = {v for row in db.execute("SELECT sop_instance_uid, key FROM images") for v in row}
-            values |= {v for row in db.execute("SELECT study_instance_uid, key FROM studies") for v in row}
+            values |= {v for row in db.execute("SELECT study_instance_uid, key, results FROM studies") for v in row}
+            values |= {v for row in db.execute("SELECT hex(content), hex(facts), stamp FROM files") for v in row}
+            values |= {v for row in db.execute("SELECT path, study, instance FROM files") for v in row}
+            values |= {v for row in db.execute("SELECT hex(content) FROM images WHERE content <> x''") for v in row}
         values |= {row["tracking_uid"] for row in _table(out, "findings")}
         for path in out.rglob("*.dcm"):
             ds = pydicom.dcmread(path, stop_before_pixels=True)
             values |= {ds.SOPInstanceUID, ds.SeriesInstanceUID, str(ds.get("FrameOfReferenceUID", "-"))} - {"-"}
-        return values
+        return values - {"", 0}
 
     assert kept(named)
     assert kept(named) & kept(masked) == set()
@@ -433,15 +443,18 @@ def test_every_object_is_valid(masked):
 def test_pictures_show_the_breast_alone_and_none_where_annotations_are_burned_in(named, masked):
     def pictures(out):
         with sqlite3.connect(out / "ledger.sqlite") as db:
-            rows = db.execute("SELECT result FROM images WHERE NOT failed").fetchall()
-        found = [codec.decode(Prediction, content) for (content,) in rows]
-        return {(p.header.laterality, p.header.view, p.scores.malignancy): (p, p.preview.pixels) for p in found}
+            keys = dict(db.execute("SELECT sop_instance_uid, key FROM images WHERE code = ''"))
+        found = {}
+        for row in _table(out, "images"):
+            shown = previews.read(previews.place(out, keys[row["sop_instance_uid"]])).pixels
+            found[row["laterality"], row["view"], float(row["malignancy"])] = row["flags"].split(";"), shown
+        return found
 
     whole, cut = pictures(named), pictures(masked)
     assert len(whole) == len(cut) == 4
-    for place, (prediction, picture) in cut.items():
+    for place, (flags, picture) in cut.items():
         before = next(p for k, (_, p) in whole.items() if k[:2] == place[:2] and abs(k[2] - place[2]) < 1e-3)
-        if prediction.header.burned_in:
+        if "burned-in-annotation" in flags:
             assert not picture.any()
             continue
         # The lead marker lies in the corner away from the chest wall, which a left breast never reaches.
@@ -462,8 +475,9 @@ def test_a_second_run_does_no_pixel_work_and_changes_no_byte(archive, masked, ke
     def never(*_):
         raise AssertionError("no pixel work was to be done")
 
-    monkeypatch.setattr(pipeline, "analyse", never)
+    monkeypatch.setattr(pipeline, "Pump", never)
     monkeypatch.setattr(pipeline, "Scorer", never)
+    monkeypatch.setattr(previews, "remove_all", lambda _: None)
     summary = _run(archive, out, deidentify=key)
     assert (summary.analysed, summary.unchanged) == (0, 4)
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before

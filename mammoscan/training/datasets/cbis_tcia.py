@@ -36,6 +36,7 @@ from mammoscan.training.datasets.film import (
     worst,
 )
 from mammoscan.training.datasets.folders import mass_kind
+from mammoscan.training.datasets.traits import Traits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +60,11 @@ CASE = re.compile(r"(Mass|Calc)-(Training|Test)_P_\d+_(LEFT|RIGHT)_[A-Z]+(_\d+)?
 _PATHOLOGY = {"malignant": MALIGNANT, "benign": BENIGN, "benign_without_callback": BENIGN}
 _TYPE = {"mass": MASS, "calcification": CALCIFICATION}
 _DENSITY = tables.DENSITIES | {"0": ""}  # DDSM's 0 is no reading
+TRAITS = Traits(
+    cite="CBIS-DDSM, Sawyer-Lee et al., 10.7937/K9/TCIA.2016.7O02S9CY; Lee et al., Sci Data 2017",
+    terms="CC BY 3.0",
+    classified=3,
+)
 _DEEPEST = 6  # folders between the tables and the cases
 _SHAPE_SLACK = 0.02  # relative difference of the ratio of sides up to which a mask fits its image
 
@@ -201,6 +207,7 @@ def _film(case: str, rows: list[Row], found: Mapping[str, list[Path]]) -> CbisFi
         row=first.number,
         rows=tuple(row.cells for row in rows),
         marked=tuple(_unplaced(row, whole) for row in rows),
+        traits=TRAITS,
         regions=regions,
     )
 

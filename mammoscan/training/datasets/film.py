@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import cv2
@@ -12,9 +12,10 @@ from skimage.draw import polygon
 from mammoscan.core.errors import InputError, LabelError
 from mammoscan.model.terms import KINDS
 from mammoscan.training.datasets import images
+from mammoscan.training.datasets.traits import Traits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -56,7 +57,7 @@ class Film:
     wherever a set comes in two forms. label: the worst that is known of the whole image ('normal',
     'benign', 'malignant', or '' for nothing). density: 'a' to 'd', mini-MIAS's 'F', 'G' or 'D', or ''.
     table, row: where its first label stands. rows: its rows as read. marked: what ``lesions`` gives
-    unless a reader draws it from mask images.
+    unless a reader draws it from mask images. traits: those of its set.
     """
 
     source: str
@@ -70,6 +71,7 @@ class Film:
     row: int
     rows: tuple[Mapping[str, str], ...] = ()
     marked: tuple[Lesion, ...] = ()
+    traits: Traits = field(default_factory=Traits)
 
     def image(self) -> Image:
         """The pixels, 0 to 1.
@@ -104,6 +106,10 @@ class Film:
         """Whether the whole film is known to hold no malignancy and no lesion."""
         return self.label == NORMAL and not self.lesions()
 
+    def shows_density(self) -> bool:
+        """Whether the share of bright pixels can be held against the density that was read."""
+        return True
+
     def outlines(self) -> tuple[Points, ...]:
         """Outlines of the lesions, where the set has them."""
         return tuple(lesion.contour for lesion in self.lesions() if lesion.contour)
@@ -119,6 +125,21 @@ class Film:
             columns, rows = np.asarray(points).T - 0.5
             mask[polygon(rows, columns, mask.shape)] = True
         return mask
+
+
+def of_sets(films: Iterable[Film]) -> dict[str, Traits]:
+    """Traits by set, in the order of names.
+
+    Raises
+    ------
+    ValueError
+        When two readers of one set do not declare the same.
+    """
+    found: dict[str, Traits] = {}
+    for film in films:
+        if found.setdefault(film.source, film.traits) != film.traits:
+            raise ValueError(f"two kinds of {film.source}")
+    return dict(sorted(found.items()))
 
 
 def worst(labels: Sequence[str]) -> str:

@@ -15,7 +15,8 @@ import numpy as np
 
 from mammoscan.core.domain import Image, Laterality, View
 from mammoscan.core.errors import InputError
-from mammoscan.training.datasets import images, tables
+from mammoscan.model.outputs import JUDGED
+from mammoscan.training.datasets import images, mias_original, tables
 from mammoscan.training.datasets.film import (
     ASYMMETRY,
     BENIGN,
@@ -35,6 +36,7 @@ from mammoscan.training.datasets.film import (
 )
 from mammoscan.training.datasets.mias_original import KIND as MIAS_KIND
 from mammoscan.training.datasets.mias_original import MM as MIAS_MM
+from mammoscan.training.datasets.traits import Readings, Traits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +60,25 @@ _NEEDED = {
     "rsna": ("image", "patient", "laterality", "view", "age", "cancer", "biopsy", "density"),
 }  # fmt: skip
 SOURCES = tuple(_NEEDED)
+_MALIGNANT = "malignant against benign, true boxes"
+_HIT = "lesions hit by the first 20 regions of their image"
+TRAITS = {
+    "mias": mias_original.TRAITS,
+    "cbis-mass": Traits(
+        cite="CBIS-DDSM masses, Sawyer-Lee et al., 10.7937/K9/TCIA.2016.7O02S9CY; Lee et al., Sci Data 2017",
+        terms="CC BY 3.0", limits=mias_original.TRAITS.limits, classified=3, readings=Readings(1.0, cuts=True),
+        bars=((_MALIGNANT, 0.82), (_HIT, 0.85)),
+    ),
+    "cesm": Traits(
+        cite="CDD-CESM, Khaled et al., 10.7937/29kw-ae92", terms="CC BY 4.0", classified=6, readings=Readings(1.2),
+        bars=((_HIT, 0.80), ("median Dice of lesions hit by the first 20 regions, outlines as drawn", 0.55)),
+    ),
+    # Its normal films have as many regions classified as an image is judged by (``outputs.JUDGED``).
+    "rsna": Traits(
+        cite="RSNA Screening Mammography Breast Cancer Detection, 2022, subset", terms="non-commercial research",
+        classified=JUDGED, screening=True, readings=Readings(1.0, cuts=True), bars=(("cancer by breast", 0.75),),
+    ),
+}  # fmt: skip
 # Patients of CBIS-DDSM are the same in this folder and as TCIA ships them.
 _PATIENTS = {"cbis-mass": "cbis-ddsm"}
 _TISSUE = {t.lower(): t for t in "FGD"}
@@ -107,6 +128,10 @@ class Prepared(Film):
     def lesion_mask(self) -> NDArray[np.bool_] | None:
         """CDD-CESM: the hand-drawn masks; None for the other sets."""
         return self._drawn() if self.source == "cesm" else None
+
+    def shows_density(self) -> bool:
+        """RSNA: not at the second site, which has no readings; an implant is bright without being tissue."""
+        return self.rows[0].get("site", "1") == "1" and self.rows[0].get("implant", "0") != "1"
 
     def _drawn(self) -> NDArray[np.bool_]:
         path, shape = self.path.parents[1] / "masks" / self.path.name, (self.header.rows, self.header.columns)
@@ -179,6 +204,7 @@ def _film(folder: Path, source: str, name: str, rows: list[Row]) -> Prepared:
         row=rows[0].number,
         rows=tuple(row.cells for row in rows),
         marked=tuple(lesion for row in rows for lesion in _lesion(source, row, header)),
+        traits=TRAITS[source],
     )
 
 

@@ -37,11 +37,13 @@ from mammoscan.training.datasets.film import (
     box_of,
     longest_mm,
 )
+from mammoscan.training.datasets.traits import Traits
 
 if TYPE_CHECKING:
     from mammoscan.core.domain import Header
     from mammoscan.training.datasets.tables import Row
 
+TRAITS = Traits(cite="INbreast, Moreira et al., Acad Radiol 19 (2012) 236", terms="research only")
 NEEDED = ("laterality", "view", "file_name", "acr", "bi_rads")
 TABLES = ("inbreast.csv", "inbreast.xls", "inbreast.xlsx")
 LABEL = {"1": NORMAL, "2": BENIGN, "3": BENIGN} | dict.fromkeys(("4", "4a", "4b", "4c", "5", "6"), MALIGNANT)
@@ -128,6 +130,7 @@ def _film(row: Row, files: dict[str, list[Path]]) -> Film:
         row=row.number,
         rows=(row.cells,),
         marked=_lesions(xml, row, header, label) if xml.is_file() else (),
+        traits=TRAITS,
     )
 
 

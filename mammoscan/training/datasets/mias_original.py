@@ -27,6 +27,7 @@ from mammoscan.training.datasets.film import (
     worst,
 )
 from mammoscan.training.datasets.tables import Row
+from mammoscan.training.datasets.traits import Readings, Traits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +35,24 @@ if TYPE_CHECKING:
 SIDE_PX, MM = 1024, 0.2
 KIND = {"CALC": CALCIFICATION, "CIRC": MASS, "SPIC": MASS, "MISC": MASS, "ARCH": DISTORTION, "ASYM": ASYMMETRY}
 SEVERITY = {"B": BENIGN, "M": MALIGNANT}
+TRAITS = Traits(
+    cite="mini-MIAS, Suckling et al. 1994, Excerpta Medica ICS 1069, 375-378",
+    terms="research only",
+    limits=("Film scans and resized digital views; mini-MIAS is one archive, MLO only.",),
+    readings=Readings(0.3),
+    bars=(
+        ("findings against random normal places", 0.95),
+        ("malignant against everything else, true boxes and random places", 0.90),
+        ("malignant against benign, true boxes", 0.75),
+        ("malignant against normal films", 0.80),
+        ("malignant against normal films: sensitivity at specificity 0.8", 0.70),
+        ("malignant findings marked at 1 false marks a film", 0.60),
+        ("malignant findings marked at 2 false marks a film", 0.75),
+        ("lesions hit by the first 20 regions of their image", 0.85),
+        ("density F, G, D: accuracy", 0.78),
+        ("density F, G, D: quadratic kappa", 0.82),
+    ),
+)
 _FILM = re.compile(r"\s*mdb\d{3}\b", re.IGNORECASE)
 _COLUMNS = ("film", "tissue", "class", "severity", "x", "y", "radius")
 _TISSUE = {t.lower(): t for t in "FGD"}
@@ -128,6 +147,7 @@ def _film(name: str, rows: list[Row], path: Path | None) -> Film:
         row=first.number,
         rows=tuple(r.cells for r in rows),
         marked=tuple(_lesion(r) for r in rows if r.get("radius")),
+        traits=TRAITS,
     )
 
 
