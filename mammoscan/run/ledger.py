@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mammoscan.core import faults, store
 from mammoscan.core.errors import Reason, Stage, UsageError
-from mammoscan.run import codec, inventory, tables
+from mammoscan.run import codec, inventory, tablerows
 from mammoscan.send import queue
 from mammoscan.send.objects import ResultObject
 
@@ -80,7 +80,7 @@ class StudyRecord:
 
     key: of everything that its files and rows follow from; results: of what its findings follow from, without the
     places of the files and the kinds that are written. created: YYYYMMDD, HHMMSS. above: findings at or above the
-    operating point. rows: of the tables, as ``tables.packed`` gives them.
+    operating point. rows: of the tables, as ``tablerows.packed`` gives them.
     """
 
     key: str
@@ -176,7 +176,7 @@ class Ledger:
         for uid, _, created, outputs, rows in cursor:
             count += 1
             try:
-                packed, when = tables.packed(_rows(rows)), _created(created)
+                packed, when = tablerows.packed(_rows(rows)), _created(created)
                 files = dict(_texts(json.loads(outputs)).items())
             except (ValueError, TypeError, AttributeError):
                 packed, when, files = b"", ("", ""), dict.fromkeys(self._lying(uid), "")
@@ -397,7 +397,7 @@ class Ledger:
                 record.key,
                 record.results,
                 json.dumps(record.created),
-                tables.VERSION,
+                tablerows.VERSION,
                 record.above,
                 record.rows,
             ),
@@ -422,7 +422,7 @@ class Ledger:
             (after,),
         ).fetchall():
             for after, columns, rows in page:
-                yield after, rows if columns == tables.VERSION and isinstance(rows, bytes) else b""
+                yield after, rows if columns == tablerows.VERSION and isinstance(rows, bytes) else b""
 
     def unreadable(self) -> Iterator[str]:
         """StudyInstanceUIDs of the studies whose records, or results of images, cannot be read back.
@@ -530,9 +530,9 @@ def _record(row: tuple[Any, ...], outputs: tuple[Output, ...]) -> StudyRecord:
         When the row is damaged, or holds table rows of a version with other columns.
     """
     key, results, created, columns, above, rows = row
-    if columns != tables.VERSION:
+    if columns != tablerows.VERSION:
         raise ValueError("rows with other columns")
-    for _ in tables.unpacked(rows):
+    for _ in tablerows.unpacked(rows):
         pass
     if not isinstance(key, str) or not isinstance(results, str) or not outputs:
         raise ValueError("a damaged record")
