@@ -44,8 +44,8 @@ def exit_codes() -> str:
     meaning = {
         ExitCode.ALL_ANALYSED: "every mammogram that the rules let in was analysed",
         ExitCode.SOME_FAILED: "some files failed, or results are not sent (--send-to); the rest was done",
-        ExitCode.USAGE: "options, folders or the model cannot be used, or the machine refuses (disk full, read-only, no "
-        "locks, a damaged state file): one line says what and what to do, and the next run goes on",
+        ExitCode.USAGE: "options, folders, the model or a cluster cannot be used, or the machine refuses (disk full, "
+        "read-only, no locks, a damaged state file, a scheduler that is gone): one line says what and what to do, and the next run goes on",
         ExitCode.NOTHING_ANALYSED: "nothing could be analysed",
         ExitCode.LOCKED: "another run holds the output folder, or another program its state file",
         ExitCode.UNEXPECTED: "an unexpected end: an error in mammoscan itself; the log holds its traceback",

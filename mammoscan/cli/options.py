@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,13 +12,14 @@ from mammoscan.core import kinds
 from mammoscan.core.config import SWITCHABLE, AnalysisConfig
 from mammoscan.core.errors import UsageError
 from mammoscan.run import keyfile
-from mammoscan.run.config import RunConfig
+from mammoscan.run.config import ClusterConfig, RunConfig
 from mammoscan.send.destination import SendConfig, parse, title
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _DEFAULT = AnalysisConfig()
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def analysis_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,6 +120,23 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option("--workers", type=click.IntRange(0), default=0, help="Worker processes; 0: one a core.")
     @click.option(
+        "--cluster",
+        metavar="ADDRESS",
+        default=None,
+        help="Work on the workers of this Dask scheduler (tcp://HOST:8786) instead of this machine's cores; see README.",
+    )
+    @click.option(
+        "--cluster-path",
+        "cluster_paths",
+        multiple=True,
+        metavar="HERE=THERE",
+        callback=_pairs,
+        help="Where workers see a folder of this machine, if by another path; may be given several times.",
+    )
+    @click.option("--cluster-ca", type=_FILE, default=None, help="The cluster's authority: connect with TLS.")
+    @click.option("--cluster-cert", type=_FILE, default=None, help="Own certificate for the cluster.")
+    @click.option("--cluster-key", type=_FILE, default=None, help="Its key.")
+    @click.option(
         "--batch-size",
         type=click.IntRange(0),
         default=0,
@@ -171,6 +189,11 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         write: tuple[str, ...],
         density_csv: Path | None,
         workers: int,
+        cluster: str | None,
+        cluster_paths: tuple[tuple[Path, PurePosixPath], ...],
+        cluster_ca: Path | None,
+        cluster_cert: Path | None,
+        cluster_key: Path | None,
         batch_size: int,
         settle_seconds: float,
         follow_links: bool,
@@ -185,6 +208,11 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if deidentify_key is not None and not deidentify:
             raise click.BadParameter("is for results with pseudonyms: add --deidentify", param_hint="--deidentify-key")
+        if cluster is None and (cluster_paths or cluster_ca or cluster_cert or cluster_key):
+            raise click.BadParameter("is for a cluster: add --cluster", param_hint="--cluster-...")
+        if cluster_ca is None and (cluster_cert or cluster_key):
+            raise click.BadParameter("is for TLS: add --cluster-ca", param_hint="--cluster-cert and --cluster-key")
+        there = ClusterConfig(cluster, cluster_paths, cluster_ca, cluster_cert, cluster_key) if cluster else None
 
         def configure(archive: Path, out: Path) -> RunConfig:
             return RunConfig(
@@ -194,6 +222,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 write=_kinds(write),
                 model=model,
                 workers=workers,
+                cluster=there,
                 batch_size=batch_size,
                 settle_seconds=settle_seconds,
                 density_csv=density_csv,
@@ -209,6 +238,21 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, configure=configure, **kwargs)
 
     return wrapped
+
+
+def _pairs(
+    _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[Path, PurePosixPath], ...]:
+    """Folders and where workers see them, or a usage error at its option."""
+    found = []
+    for value in values:
+        here, equals, there = value.partition("=")
+        if not here or not equals or not there.startswith("/"):
+            raise click.BadParameter(
+                f"{value!r}: give HERE=THERE, a folder of this machine and its absolute path there"
+            )
+        found.append((Path(here).absolute(), PurePosixPath(there)))
+    return tuple(found)
 
 
 def send_options(command: Callable[..., Any]) -> Callable[..., Any]:

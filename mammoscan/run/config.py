@@ -9,9 +9,23 @@ from mammoscan.core import kinds
 from mammoscan.core.config import AnalysisConfig
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from pathlib import Path, PurePath
 
     from mammoscan.send.destination import SendConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """Other machines to work on. paths: folders of this machine, and where the workers see the same ones.
+
+    ca, certificate, key: files for TLS, of the scheduler's own authority; None: not encrypted.
+    """
+
+    address: str
+    paths: tuple[tuple[PurePath, PurePath], ...] = ()
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,4 +48,5 @@ class RunConfig:
     retry_failed: bool = False
     compare_content: bool = False  # look at the bytes of every file, also where size and time are as they were
     send: SendConfig | None = None  # where results go when the run is done
+    cluster: ClusterConfig | None = None  # where the work is done; None: in processes of this machine
     deidentify: Path | None = None  # file with the key of the pseudonyms; None: results carry identities

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -26,13 +26,14 @@ from mammoscan.run.inventory import Facts, Inventory, Status
 from mammoscan.run.ledger import NAME, Ledger
 from mammoscan.run.planner import Planner, Rules
 from mammoscan.run.policy import Plain, Policy, Pseudonymous
-from mammoscan.run.pool import Crashed, Task, WorkPool, can_start_workers, worker_count
+from mammoscan.run.pool import Crashed, Pool, Task, WorkPool, can_start_workers, worker_count
 from mammoscan.run.score import Scorer
-from mammoscan.run.tasks import Settings
+from mammoscan.run.tasks import ModelRef, Settings
 from mammoscan.run.work import Counts, Engine, Pump
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
     from typing import Any
 
     from mammoscan.archive.density import DensityTable
@@ -71,6 +72,9 @@ def run(config: RunConfig, console: Console) -> RunSummary:
     ModelError
         When the model cannot be used.
     """
+    if config.cluster is not None:  # others work in folders of their own
+        absolute = {name: getattr(config, name).absolute() for name in ("archive", "out")}
+        config = replace(config, **absolute, model=config.model and config.model.absolute())
     try:
         return _run(config, console)
     except (OSError, sqlite3.Error, MemoryError) as error:
@@ -92,7 +96,8 @@ def _run(config: RunConfig, console: Console) -> RunSummary:
         for note in ledger.notes:
             console.note(note)
             log.warning("%s", note)
-        summary = Run(config, console, ledger, policy, densities, began).go()
+        with _workplace(config, console) as workplace:
+            summary = Run(config, console, ledger, policy, densities, began, workplace).go()
         if config.send is None:
             return summary
         from mammoscan.send.deliver import deliver
@@ -130,7 +135,7 @@ class Run:
 
     def __init__(
         self, config: RunConfig, console: Console, ledger: Ledger, policy: Policy, densities: DensityTable | None,
-        began: float,
+        began: float, workplace: Workplace,
     ) -> None:  # fmt: skip
         self.config = config
         self.console = console
@@ -140,7 +145,7 @@ class Run:
         self.began = began
         self.bundle: Bundle = bundles.load(config.model)
         self.point: OperatingPoint = self.bundle.point(config.analysis.point)
-        self.workers = _workers(config, console)
+        self.workplace = workplace
         self.inventory = Inventory(ledger.connection, config.archive, policy, self._changed)
         self.counts = Counts()
         self._told = bytearray()  # a bit a file whose failure is in the log
@@ -168,11 +173,11 @@ class Run:
         folders = f", archive {config.archive.resolve()}, results {config.out.resolve()}"
         log.info("start: mammoscan %s%s", __version__, "" if self.policy.anonymous else folders)
         log.info(
-            "settings: model %s %s (%s), configuration %s %s, threshold %g (%s), kinds %s, workers %d, settle seconds %g, "
+            "settings: model %s %s (%s), configuration %s %s, threshold %g (%s), kinds %s, workers %s, settle seconds %g, "
             "retry failed %s, deidentify %s",
             model.name, model.version, model.sha256[:12], config.analysis.digest()[:12],
             dataclasses.asdict(config.analysis), self.point.image, self.point.name, ",".join(config.write) or "none",
-            self.workers, config.settle_seconds, config.retry_failed, self.policy.anonymous,
+            self.workplace.name, config.settle_seconds, config.retry_failed, self.policy.anonymous,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ take stock
@@ -218,7 +223,7 @@ class Run:
             self.inventory.forget_contents()
         if config.retry_failed:
             self.inventory.read_failed_again()
-        pool: WorkPool[int] = WorkPool(self.workers, in_flight=2 * IN_FLIGHT * max(1, self.workers))
+        pool: Pool[int] = self.workplace.pool(2 * IN_FLIGHT)
         with self.console.stages(("finding files", None), ("reading headers", None)) as (finding, reading):
 
             def known(relative: str, size: int, mtime_ns: int) -> bool:
@@ -301,7 +306,7 @@ class Run:
                     waiting[number] = headers
                     yield Task(number, tasks.compare, (headers,))
 
-        pool: WorkPool[int] = WorkPool(self.workers, in_flight=IN_FLIGHT * max(1, self.workers))
+        pool: Pool[int] = self.workplace.pool(IN_FLIGHT)
         for item in pool.results(compared()):
             if item is not None:
                 # Files that are equal are not decoded, so what killed a process were two contents.
@@ -355,7 +360,7 @@ class Run:
         if not studies:
             return
         config, bundle = self.config, self.bundle
-        pool: WorkPool[work.Key] = WorkPool(self.workers, in_flight=IN_FLIGHT * max(1, self.workers))
+        pool: Pool[work.Key] = self.workplace.pool(IN_FLIGHT)
         settings = Settings(config.analysis, bundle.crop, bundle.ranking, bundle.outlines, self.policy.anonymous)
         with (
             self.console.stages(("analysing images", images), ("writing reports", studies)) as tickers,
@@ -364,7 +369,8 @@ class Run:
             engine = Engine(
                 out=config.out, pool=pool, scorer=scorer, planner=planner, inventory=self.inventory,
                 ledger=self.ledger, policy=self.policy, settings=settings, breast=bundle.breast, context=self._context,
-                write=config.write, tell=self._tell, withdrawn=self._withdrawn, look=self._look, image_task=_image_task,
+                write=config.write, tell=self._tell, withdrawn=self._withdrawn, look=self._look,
+                image_task=self.workplace.image_task,
             )  # fmt: skip
             plans = (planner.study(uid) for uid in self.inventory.studies_to_do())
             Pump(engine, self.counts, *tickers).run(plan for plan in plans if plan.images)
@@ -467,9 +473,45 @@ class Run:
         )
 
 
-def _image_task(image: PlannedImage, settings: Settings, picture: Any) -> tuple[Any, tuple[Any, ...]]:
+def _image_task(image: PlannedImage, settings: Settings, picture: Path) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """How an image is analysed on this machine: the network runs in this process."""
     return tasks.analyse_file, (image.header, settings, picture)
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where the work of a run is done. pool: makes one with so many tasks in flight for each worker.
+
+    image_task: how an image is worked on there.
+    """
+
+    name: str
+    pool: Callable[[int], Pool[Any]]
+    image_task: Callable[[PlannedImage, Settings, Path], tuple[Callable[..., Any], tuple[Any, ...]]]
+
+
+@contextlib.contextmanager
+def _workplace(config: RunConfig, console: Console) -> Iterator[Workplace]:
+    """The cores of this machine, where the network runs in this process; or a cluster, where it runs in its workers."""
+    if config.cluster is None:
+        workers = _workers(config, console)
+        yield Workplace(
+            str(workers),
+            lambda ahead: WorkPool(workers, in_flight=ahead * max(1, workers)),
+            _image_task,
+        )
+        return
+    from mammoscan.run.cluster import Cluster
+
+    bundle = bundles.load(config.model)
+    point = bundle.point(config.analysis.point)
+    model = ModelRef(config.model, bundle.identity.sha256, point.finding, config.batch_size)
+    with contextlib.closing(Cluster(config, model, console)) as cluster:
+        yield Workplace(
+            f"of {cluster.address}",
+            cluster.pool,
+            lambda image, settings, picture: (tasks.analyse_and_score, (image, settings, picture, model)),
+        )
 
 
 def _workers(config: RunConfig, console: Console) -> int:

@@ -1,8 +1,7 @@
 """Work in other processes: bounded in flight, results as they come, survives crashing codecs.
 
-The executor is joblib's (loky). Any ``concurrent.futures.Executor`` does, so a cluster's executor
-(dask's ``Client.get_executor()``, say) can stand in its place: functions and arguments are
-picklable and no state is global.
+The executor here is joblib's (loky), of this machine; ``cluster`` has the pool of other machines. Functions and
+arguments are picklable and no state is global.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from joblib.executor import get_memmapping_executor
 
@@ -44,12 +43,22 @@ class Crashed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Done:
+class Done:
     """What came of a call in a worker: its value or what it raised, and what was logged on the way."""
 
     value: Any
     error: Exception | None
     said: list[logs.Said]
+
+
+class Pool(Protocol[Key]):
+    """Where tasks are run: in processes of this machine (``WorkPool``) or of others (``cluster.ClusterPool``)."""
+
+    def add(self, task: Task[Key]) -> None:
+        """Queue a task ahead of the feed."""
+
+    def results(self, feed: Iterator[Task[Key]], *, patience: float | None = None) -> Iterator[tuple[Key, Any] | None]:
+        """Results as they come; see ``WorkPool.results``."""
 
 
 class WorkPool(Generic[Key]):
@@ -105,7 +114,7 @@ class WorkPool(Generic[Key]):
                         yield from self._recover()
                         break
                     del self._futures[future]
-                    yield task.key, _outcome(done_there)
+                    yield task.key, outcome(done_there)
         except BaseException:
             self.kill()
             raise
@@ -151,7 +160,7 @@ class WorkPool(Generic[Key]):
         suspects = []
         for future, task in tasks.items():
             if future.done() and future.exception() is None:
-                yield task.key, _outcome(future.result())
+                yield task.key, outcome(future.result())
             else:
                 suspects.append(task)
         log.warning("a worker process died; trying %d pieces of work one by one", len(suspects))
@@ -162,7 +171,7 @@ class WorkPool(Generic[Key]):
             except BrokenProcessPool:
                 yield task.key, Crashed()
             else:
-                yield task.key, _outcome(done)
+                yield task.key, outcome(done)
         _executor(self.workers).shutdown(wait=True, kill_workers=True)
 
 
@@ -184,7 +193,7 @@ def can_start_workers() -> bool:
     return len(held) == _SEMAPHORES
 
 
-def _outcome(done: _Done) -> Any:
+def outcome(done: Done) -> Any:
     """A worker's result, after its lines in the log; what it raised is raised here."""
     logs.replay(done.said)
     if done.error is not None:
@@ -198,12 +207,17 @@ def _executor(workers: int) -> Any:
     return get_memmapping_executor(workers, timeout=300, max_nbytes=None)
 
 
-def _in_worker(function: Callable[..., Any], arguments: tuple[Any, ...]) -> _Done:
-    # Ctrl-C reaches the whole process group; only the parent decides what ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def performed(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Done:
+    """Make a call in a worker."""
     with logs.collected() as said:
         try:
-            return _Done(function(*arguments), None, said)
+            return Done(function(*arguments), None, said)
         except Exception as error:
             log.warning("raised in a worker", exc_info=error)  # its frames do not travel with it
-            return _Done(None, error, said)
+            return Done(None, error, said)
+
+
+def _in_worker(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Done:
+    # Ctrl-C reaches the whole process group; only the parent decides what ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return performed(function, arguments)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mammoscan.archive import identity
@@ -12,15 +14,18 @@ from mammoscan.archive.header import read_header
 from mammoscan.core.domain import Analysed, Failed
 from mammoscan.core.errors import InputError, Reason, Stage
 from mammoscan.image.analyse import analyse, failed
+from mammoscan.model import bundle as bundles
 from mammoscan.run import previews, twins
+from mammoscan.run.config import RunConfig
 from mammoscan.run.inventory import Facts
+from mammoscan.run.score import Scorer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mammoscan.core.config import AnalysisConfig
     from mammoscan.core.domain import Header, Scored, SourceFile
     from mammoscan.image.crops import CropGeometry
+    from mammoscan.model.bundle import Bundle
+    from mammoscan.run.plan import PlannedImage
 
 _BLOCK = 1 << 20  # bytes read at once
 
@@ -68,6 +73,50 @@ def analyse_file(header: Header, settings: Settings, picture: Path) -> Worked:
         return Worked(failed(header, Stage.PIXELS, error.reason, error.detail), b"")
     except OSError as error:
         return Worked(failed(header, Stage.PIXELS, Reason.UNREADABLE, error.strerror or ""), b"")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A model by its place, for workers that run its network. folder: None for the bundled one.
+
+    sha256: of its description, which names the hashes of all else. threshold: on a finding's malignancy score.
+    batch_size: see ``RunConfig``.
+    """
+
+    folder: Path | None
+    sha256: str
+    threshold: float
+    batch_size: int = 0
+
+
+def analyse_and_score(image: PlannedImage, settings: Settings, picture: Path, model: ModelRef) -> Worked:
+    """``analyse_file``, and the network at once: of a worker that has it loaded from its first image on."""
+    bundle = _bundle(model)
+    own = replace(settings, ranking=bundle.ranking, outlines=bundle.outlines)
+    worked = analyse_file(image.header, own, picture)
+    if not isinstance(worked.result, Analysed):
+        return worked
+    began = time.perf_counter()
+    scorer = _scorer(model, settings.analysis)
+    try:
+        scorer.add(image, worked.result)
+        ((_, scored),) = scorer.finish()
+    except BaseException:
+        _scorer.cache_clear()  # one whose network failed gives no answers any more
+        raise
+    seconds = (Stage.CLASSIFY.value, time.perf_counter() - began)
+    return replace(worked, result=replace(scored, seconds=(*scored.seconds, seconds)))
+
+
+@functools.lru_cache(maxsize=1)
+def _bundle(model: ModelRef) -> Bundle:
+    return bundles.load(model.folder)
+
+
+@functools.lru_cache(maxsize=1)
+def _scorer(model: ModelRef, analysis: AnalysisConfig) -> Scorer:
+    config = RunConfig(archive=Path(), out=Path(), analysis=analysis, batch_size=model.batch_size)
+    return Scorer(_bundle(model), config, model.threshold)
 
 
 def content(header: Header) -> bytes:

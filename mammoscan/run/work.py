@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mammoscan.run.plan import PlannedImage
     from mammoscan.run.planner import PlannedStudy, Planner
     from mammoscan.run.policy import Policy
-    from mammoscan.run.pool import WorkPool
+    from mammoscan.run.pool import Pool
     from mammoscan.run.score import Scorer
     from mammoscan.run.tasks import Settings, Worked
 
@@ -73,7 +73,7 @@ class Engine:
     """
 
     out: Path
-    pool: WorkPool[Key]
+    pool: Pool[Key]
     scorer: Scorer
     planner: Planner
     inventory: Inventory
