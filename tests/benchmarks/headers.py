@@ -58,8 +58,9 @@ def first_pass(archive: Path, workers: int) -> list[int]:
     """What a run does before it analyses anything, with a new state file: how many images each study has."""
     with tempfile.TemporaryDirectory() as temporary:
         config = RunConfig(archive=archive, out=Path(temporary), settle_seconds=0, workers=workers)
-        with Ledger(config.out) as ledger:
-            run = pipeline.Run(config, Console(quiet=True), ledger, Plain(), None, 0.0)
+        console = Console(quiet=True)
+        with Ledger(config.out) as ledger, pipeline._workplace(config, console) as workplace:
+            run = pipeline.Run(config, console, ledger, Plain(), None, 0.0, workplace)
             run._take_stock()
             planner = Planner(run.inventory, ledger, run.policy, run._rules())
             return [len(planner.study(uid).images) for uid in run.inventory.studies_to_do()]

@@ -18,8 +18,9 @@ def _taken_stock(archive, out, workers):
     """What the inventory holds after a pass: the lines of ``files.csv``, and the headers by path."""
     out.mkdir()
     config = RunConfig(archive=archive, out=out, settle_seconds=0, workers=workers)
-    with Ledger(out) as ledger:
-        run = pipeline.Run(config, Console(quiet=True), ledger, Plain(), None, 0.0)
+    console = Console(quiet=True)
+    with Ledger(out) as ledger, pipeline._workplace(config, console) as workplace:
+        run = pipeline.Run(config, console, ledger, Plain(), None, 0.0, workplace)
         run._take_stock()
         return list(run.inventory.lines()), {h.file.relative: h for h in run.inventory.headers()}
 
