@@ -33,28 +33,36 @@ from tests.clusters import Cluster
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=3, help="of four images, for each worker")
+    parser.add_argument("--archive", type=Path, default=None, help="keep the archive here and use it again")
     parser.add_argument("--stubbed", type=int, default=4000, help="images of the run with stubs")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        seconds = workers(Path(folder), arguments.studies)
+        seconds = workers(Path(folder), arguments.studies, arguments.archive)
         command(Path(folder), arguments.stubbed, seconds)
 
 
-def workers(folder: Path, studies: int) -> float:
+def workers(folder: Path, studies: int, kept: Path | None) -> float:
     """One worker, then two. Seconds of a core that a worker takes an image."""
-    for name, count in (("warm", 1), ("one", studies), ("two", 2 * studies)):
-        write_benchmark_archive(folder / name, studies=count, seed=1)
+    archive = kept or folder / "two"
+    if not archive.exists():
+        write_benchmark_archive(archive, studies=2 * studies, seed=1)
+    found = sorted(archive.iterdir())
+    for study in found[:studies]:
+        shutil.copytree(study, folder / "one" / study.name)
+    (folder / "warm").mkdir()
+    for image in sorted(found[0].iterdir())[:2]:  # one for each worker
+        shutil.copy(image, folder / "warm")
     cores = sorted(os.sched_getaffinity(0))
     rates, spent = [], []
     with Cluster(folder / "real", workers=0) as cluster:
-        for number, name in enumerate(("one", "two")):
+        for number, images_below in enumerate((folder / "one", archive)):
             cluster.add_worker(inside=("taskset", "-c", str(cores[number % len(cores)])))
             cluster.wait_for(number + 1)
-            for again in range(2 * (number + 1)):  # until both have loaded the network and traced it
+            for again in range(1 + number):  # until both have loaded the network and traced it
                 _run(cluster, folder / "warm", folder / f"warm-{number}-{again}")
             before = [_cpu(worker.pid) for worker in cluster.workers]
             load = os.getloadavg()[0]
-            images, wall = _run(cluster, folder / name, folder / f"out-{name}")
+            images, wall = _run(cluster, images_below, folder / f"out-{number}")
             after = [_cpu(worker.pid) for worker in cluster.workers]
             took = [a - b for a, b in zip(after, before, strict=True)]
             rates.append(images / wall)
@@ -62,7 +70,8 @@ def workers(folder: Path, studies: int) -> float:
             print(
                 f"{number + 1} worker{'s' * number} of one core: {images} images in {wall:.1f} s, {rates[-1]:.3f} a second; "
                 f"{spent[-1]:.2f} s of a core each, the worker{'s' * number} had {sum(took) / wall:.2f} cores; "
-                f"load of the machine {load:.1f} before, {os.getloadavg()[0]:.1f} after, {len(cores)} cores"
+                f"load of the machine {load:.1f} before, {os.getloadavg()[0]:.1f} after, {len(cores)} cores",
+                flush=True,
             )
     print(f"the second adds {rates[1] / rates[0] - 1:.2f} of the first in images a second,", end=" ")
     print(f"{2 * spent[0] / spent[1] - 1:.2f} in images for a core's second")
