@@ -99,3 +99,7 @@ def attempt(job):
 
 def image_task(image, settings, picture):
     return analyse_file, (image.written, settings, picture)
+
+
+def analyse_and_score(image, settings, picture, model):
+    return analyse_file(image.written, settings, picture)
