@@ -18,15 +18,19 @@ class Cluster:
     """Started on loopback, or on an address of a network that ``inside`` brings its processes into.
 
     hooks: environment of the workers, see ``hooks/sitecustomize.py``. inside: a command that runs another one.
+    options: of scheduler and workers. protocol: of the scheduler.
     """
 
-    def __init__(self, folder, *, workers=2, host="127.0.0.1", hooks=None, inside=(), inside_workers=(), options=()):
+    def __init__(
+        self, folder, *, workers=2, host="127.0.0.1", hooks=None, inside=(), inside_workers=(), options=(), protocol=()
+    ):
         self.folder, self.hooks, self.inside_workers, self.options = folder, hooks or {}, inside_workers, options
         folder.mkdir(parents=True, exist_ok=True)
         self.processes = []
         self.workers = []
         file = folder / "scheduler.json"
         command = ["scheduler", "--host", host, "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
+        command += [*protocol, *options]
         self.scheduler = self._start([*inside, *_DASK, *command], "scheduler")
         until(file.exists)
         until(lambda: file.read_text().rstrip().endswith("}"))
@@ -35,8 +39,8 @@ class Cluster:
             self.add_worker()
         self.wait_for(workers)
 
-    def add_worker(self, *options, **hooks):
-        """One more worker; it is there when ``wait_for`` says so."""
+    def add_worker(self, *options, inside=None, **hooks):
+        """One more worker; it is there when ``wait_for`` says so. inside: see above, for this one."""
         name = f"worker-{len(self.workers)}"
         options = [
             "--no-nanny",
@@ -47,7 +51,7 @@ class Cluster:
             *self.options,
         ]
         place = ["--name", name, "--local-directory", str(self.folder / name)]
-        command = [*self.inside_workers, *_DASK, "worker", self.address, *options, *place]
+        command = [*(inside or self.inside_workers), *_DASK, "worker", self.address, *options, *place]
         self.workers.append(self._start(command, name, **{**self.hooks, **hooks}))
         return self.workers[-1]
 

@@ -1,4 +1,4 @@
-"""Find every file below an archive, and read their headers in parallel. Nothing is opened for writing."""
+"""Find every file below an archive. Nothing is opened."""
 
 from __future__ import annotations
 
@@ -7,24 +7,18 @@ import errno
 import os
 import sqlite3
 import stat
-import time
 from collections import deque
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import joblib
-
-from mammoscan.archive.header import read_header
-from mammoscan.core.domain import Failed, Header, Skipped, SourceFile
+from mammoscan.core.domain import Failed, Skipped, SourceFile
 from mammoscan.core.errors import Reason, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
 Found = SourceFile | Skipped | Failed
 _NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # what a link that leads nowhere or to itself gives
-CHUNK = 64  # headers a task: enough to hide what a task costs
 
 
 def walk(
@@ -147,45 +141,6 @@ def shown(relative: str) -> str:
         return relative
     text = relative.replace("\\", r"\x5c").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def read_headers(
-    files: Iterable[Found], *, include: tuple[str, ...], settle_seconds: float, workers: int
-) -> Iterator[Header | Skipped | Failed]:
-    """Read all headers, ``CHUNK`` files a task in ``workers`` processes; results in the files' order."""
-    chunks = _chunks(files)
-    first = next(chunks, None)
-    if first is None:
-        return
-    second = next(chunks, None)
-    if second is None or workers == 1:  # not worth starting processes
-        for chunk in (first, *((second,) if second else ()), *chunks):
-            yield from _read_chunk(chunk, include, settle_seconds)
-        return
-    tasks = (joblib.delayed(_read_chunk)(c, include, settle_seconds) for c in _chain(first, second, chunks))
-    results = joblib.Parallel(n_jobs=workers, return_as="generator", pre_dispatch=4 * workers)(tasks)
-    for chunk_results in results:
-        yield from chunk_results
-
-
-def _read_chunk(chunk: list[Found], include: tuple[str, ...], settle_seconds: float) -> list[Header | Skipped | Failed]:
-    now = time.time()
-    return [
-        read_header(f, include=include, settle_seconds=settle_seconds, now=now) if isinstance(f, SourceFile) else f
-        for f in chunk
-    ]
-
-
-def _chunks(files: Iterable[Found]) -> Iterator[list[Found]]:
-    iterator = iter(files)
-    while chunk := list(islice(iterator, CHUNK)):
-        yield chunk
-
-
-def _chain(first: list[Found], second: list[Found], rest: Iterator[list[Found]]) -> Iterator[list[Found]]:
-    yield first
-    yield second
-    yield from rest
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

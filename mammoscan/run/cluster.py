@@ -6,6 +6,7 @@ Dask is imported when a cluster is asked for and nowhere before.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import logging
@@ -13,6 +14,7 @@ import queue
 import time
 import uuid
 from collections import deque
+from concurrent import futures
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -100,7 +102,7 @@ class Cluster:
         """Turn what Dask raises when the scheduler is gone into what a person can act on."""
         try:
             yield
-        except (OSError, TimeoutError, RuntimeError, self._distributed.client.FutureCancelledError) as error:
+        except (OSError, TimeoutError, asyncio.TimeoutError, RuntimeError, futures.CancelledError) as error:
             raise self.gone() from error
 
     def gone(self) -> MachineError:
@@ -146,6 +148,8 @@ class Cluster:
         with self.answering():
             told = self.client.run(_version(), on_error="return")
         for worker, version in sorted(told.items()):
+            if isinstance(version, OSError):
+                continue  # it went a moment ago
             if version != __version__:
                 has = f"has mammoscan {version}" if isinstance(version, str) else "has no mammoscan that can be used"
                 raise UsageError(
@@ -157,6 +161,8 @@ class Cluster:
             answers = self.client.run(remote.ready, order, on_error="return")
         others = set()
         for worker, answer in sorted(answers.items()):
+            if isinstance(answer, OSError):
+                continue
             if not isinstance(answer, bytes):
                 _log_frames(answer)
                 raise remote.unreadable(worker, answer)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mammoscan.core import faults, store
 from mammoscan.core.errors import Reason, Stage, UsageError
-from mammoscan.run import codec, inventory, tables
+from mammoscan.run import codec, inventory, tablerows
 from mammoscan.send import queue
 from mammoscan.send.objects import ResultObject
 
@@ -49,12 +49,17 @@ CREATE TABLE studies (
     study_instance_uid TEXT PRIMARY KEY, key TEXT NOT NULL, results TEXT NOT NULL, created TEXT NOT NULL,
     columns TEXT NOT NULL, above INTEGER NOT NULL, rows BLOB NOT NULL
 );
+CREATE TABLE layout (
+    study_instance_uid TEXT PRIMARY KEY, images INTEGER NOT NULL, findings INTEGER NOT NULL, studies INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE fresh (study_instance_uid TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE INDEX studies_above ON studies (study_instance_uid, above);
 CREATE TABLE outputs (
     path TEXT PRIMARY KEY, study_instance_uid TEXT NOT NULL, sha256 TEXT NOT NULL, sop_class_uid TEXT NOT NULL,
     sop_instance_uid TEXT NOT NULL, series_instance_uid TEXT NOT NULL
 ) WITHOUT ROWID;
 """
+# layout: what the tables hold, bytes of every study's lines, in the order of the tables; fresh: studies that changed since.
 # removals: files (path below the output folder) that are no results any more and may still lie there.
 # withdrawn: studies whose results were withdrawn, with the code of the reason.
 _KEPT_TABLES = """
@@ -80,7 +85,7 @@ class StudyRecord:
 
     key: of everything that its files and rows follow from; results: of what its findings follow from, without the
     places of the files and the kinds that are written. created: YYYYMMDD, HHMMSS. above: findings at or above the
-    operating point. rows: of the tables, as ``tables.packed`` gives them.
+    operating point. rows: of the tables, as ``tablerows.packed`` gives them.
     """
 
     key: str
@@ -89,6 +94,20 @@ class StudyRecord:
     outputs: tuple[Output, ...]
     above: int
     rows: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A study whose lines in the tables are to be changed.
+
+    rows: as they are kept, b'' where they cannot be read back, None where the study is no result any more. before: bytes
+    of unchanged lines between the edit before and this one, in images, findings and studies; old: those of its own.
+    """
+
+    study_instance_uid: str
+    rows: bytes | None
+    before: tuple[int, int, int]
+    old: tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +195,7 @@ class Ledger:
         for uid, _, created, outputs, rows in cursor:
             count += 1
             try:
-                packed, when = tables.packed(_rows(rows)), _created(created)
+                packed, when = tablerows.packed(_rows(rows)), _created(created)
                 files = dict(_texts(json.loads(outputs)).items())
             except (ValueError, TypeError, AttributeError):
                 packed, when, files = b"", ("", ""), dict.fromkeys(self._lying(uid), "")
@@ -397,11 +416,12 @@ class Ledger:
                 record.key,
                 record.results,
                 json.dumps(record.created),
-                tables.VERSION,
+                tablerows.VERSION,
                 record.above,
                 record.rows,
             ),
         )
+        self._db.execute("INSERT OR IGNORE INTO fresh VALUES (?)", (uid,))
         self._forget_outputs(uid)
         self._db.executemany(
             "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?, ?, ?)",
@@ -413,16 +433,39 @@ class Ledger:
             "DELETE FROM outputs WHERE path BETWEEN ? AND ? AND study_instance_uid = ?", (*_below(uid), uid)
         )
 
-    def rows(self) -> Iterator[tuple[str, bytes]]:
-        """Table rows of every reported study, by StudyInstanceUID; b'' for those that cannot be read back."""
-        after = ""
+    def edits(self, *, whole: bool) -> Iterator[Edit]:
+        """What is to be changed in the tables, by StudyInstanceUID. Each is to be answered by ``written``.
+
+        whole: there are no tables that could be changed: every study is an edit.
+        """
+        if whole:
+            self._db.execute("DELETE FROM layout")
+            self._db.execute("INSERT OR IGNORE INTO fresh SELECT study_instance_uid FROM studies")
+        last = ""
         while page := self._db.execute(
-            "SELECT study_instance_uid, columns, rows FROM studies WHERE study_instance_uid > ? "
-            "ORDER BY study_instance_uid LIMIT 200",
-            (after,),
+            "SELECT fresh.study_instance_uid, columns, rows, layout.images, layout.findings, layout.studies FROM fresh "
+            "LEFT JOIN studies USING (study_instance_uid) LEFT JOIN layout USING (study_instance_uid) "
+            "WHERE fresh.study_instance_uid > ? ORDER BY fresh.study_instance_uid LIMIT 200",
+            (last,),
         ).fetchall():
-            for after, columns, rows in page:
-                yield after, rows if columns == tables.VERSION and isinstance(rows, bytes) else b""
+            for uid, columns, rows, *old in page:
+                before = self._db.execute(
+                    "SELECT coalesce(sum(images), 0), coalesce(sum(findings), 0), coalesce(sum(studies), 0) FROM layout "
+                    "WHERE study_instance_uid > ? AND study_instance_uid < ?",
+                    (last, uid),
+                ).fetchone()
+                last = uid
+                sizes = (old[0] or 0, old[1] or 0, old[2] or 0)
+                there = rows if columns == tablerows.VERSION and isinstance(rows, bytes) else b""
+                yield Edit(uid, None if columns is None else there, before, sizes)
+
+    def written(self, study_instance_uid: str, sizes: tuple[int, int, int]) -> None:
+        """Note that the tables that are being made hold a study's lines: bytes of images, findings and studies."""
+        if any(sizes):
+            self._db.execute("INSERT OR REPLACE INTO layout VALUES (?, ?, ?, ?)", (study_instance_uid, *sizes))
+        else:
+            self._db.execute("DELETE FROM layout WHERE study_instance_uid = ?", (study_instance_uid,))
+        self._db.execute("DELETE FROM fresh WHERE study_instance_uid = ?", (study_instance_uid,))
 
     def unreadable(self) -> Iterator[str]:
         """StudyInstanceUIDs of the studies whose records, or results of images, cannot be read back.
@@ -484,6 +527,7 @@ class Ledger:
         queue.forget(self._db, doomed)
         self._db.execute("DELETE FROM studies WHERE study_instance_uid = ?", (study_instance_uid,))
         self._forget_outputs(study_instance_uid)
+        self._db.execute("INSERT OR IGNORE INTO fresh VALUES (?)", (study_instance_uid,))
         self._db.execute("INSERT OR REPLACE INTO withdrawn VALUES (?, ?)", (study_instance_uid, code))
         self._doom(doomed)
         self.changed(now=True)
@@ -530,9 +574,9 @@ def _record(row: tuple[Any, ...], outputs: tuple[Output, ...]) -> StudyRecord:
         When the row is damaged, or holds table rows of a version with other columns.
     """
     key, results, created, columns, above, rows = row
-    if columns != tables.VERSION:
+    if columns != tablerows.VERSION:
         raise ValueError("rows with other columns")
-    for _ in tables.unpacked(rows):
+    for _ in tablerows.unpacked(rows):
         pass
     if not isinstance(key, str) or not isinstance(results, str) or not outputs:
         raise ValueError("a damaged record")

@@ -21,7 +21,7 @@ from mammoscan.core.domain import Failed, ReportContext, RunSummary, Skipped
 from mammoscan.core.errors import Reason, Stage, UsageError
 from mammoscan.model import bundle as bundles
 from mammoscan.report import pdf_words as words
-from mammoscan.run import keyfile, precision, previews, runfile, tables, tasks, withdraw, work
+from mammoscan.run import keyfile, precision, previews, runfile, tablerows, tables, tasks, withdraw, work
 from mammoscan.run.inventory import Facts, Inventory, Status
 from mammoscan.run.ledger import NAME, Ledger
 from mammoscan.run.planner import Planner, Rules
@@ -218,7 +218,7 @@ class Run:
     def _take_stock(self) -> None:
         """Hold the archive against the inventory; read the headers of what is new or changed."""
         config, clock = self.config, time.monotonic()
-        reader = f"{__version__} {tables.VERSION}"
+        reader = f"{__version__} {tablerows.VERSION}"
         again = self.ledger.fact(_READER) != reader or config.compare_content
         if config.compare_content:
             self.inventory.forget_contents()

@@ -20,7 +20,7 @@ from mammoscan.image.analyse import drawn
 from mammoscan.model import findings
 from mammoscan.report import gsps, pdf, pdf_dicom, sc, seg, sr_cad, sr_tid1500
 from mammoscan.report.tables import rows_of_study
-from mammoscan.run import codec, deidentify, previews, tables
+from mammoscan.run import codec, deidentify, previews, tablerows
 from mammoscan.run.ledger import Output
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ REPORT = "report.pdf"  # for people, always written
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What was written: the files, the study's table rows (``tables.packed``), findings above the operating point."""
+    """What was written: the files, the study's table rows (``tablerows.packed``), findings above the operating point."""
 
     outputs: tuple[Output, ...]
     rows: bytes
@@ -193,7 +193,7 @@ def publish(job: Job) -> Published:
         store.write_if_changed(job.out / below / name, content)
         uids = _uids(content) if name.endswith(".dcm") else ()
         outputs.append(Output(f"{below}/{name}", hashlib.sha256(content).hexdigest(), *uids))
-    rows = tables.packed(rows_of_study(result, context, below))
+    rows = tablerows.packed(rows_of_study(result, context, below))
     above = sum(finding.above_threshold for image in result.images for finding in image.findings)
     return Published(tuple(outputs), rows, above, context.created, time.perf_counter() - began)
 

@@ -13,6 +13,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePath
@@ -35,6 +36,7 @@ Pairs = tuple[tuple[PurePath, PurePath], ...]  # a folder, and the same one as t
 # Beside mammoscan itself: other versions of these may change the last bits of a score.
 PACKAGES = ("numpy", "opencv-python-headless", "scikit-image", "scipy", "tensorflow")
 _POLL = 0.1  # seconds
+_PATIENCE = 600.0  # more than any image takes
 _WARNING = 30
 
 
@@ -104,16 +106,12 @@ def work(number: int, order: bytes) -> bytes:
     except Exception as error:  # noqa: BLE001 (whatever another version makes of it)
         return packed((number, Done(None, unreadable(worker.address, error), [])), ())
     if (problem := unfit(given.needs, worker)) is not None:
-        done = Done(None, problem, [])
-    elif given.alone:
-        return _alone(order, given)
-    else:
-        _Working.out = given.needs.out
-        try:
-            done = performed(given.function, given.arguments)
-        finally:
-            _Working.out = None
-    return _answer(given, done)
+        return _answer(given, Done(None, problem, []))
+    _Working.out = given.needs.out
+    try:
+        return _alone(order, given) if given.alone else _answer(given, performed(given.function, given.arguments))
+    finally:
+        _Working.out = None
 
 
 def unreadable(worker: str, error: object) -> UsageError:
@@ -147,7 +145,7 @@ def unfit(needs: Needs, worker: Any) -> UsageError | None:
         )
     for what, folder in (("archive", needs.archive), ("results folder", needs.out)):
         # Also a place where nothing is mounted would be a folder.
-        if not folder.is_dir() or not any(True for _ in folder.iterdir()):
+        if not _holds_something(folder):
             return UsageError(
                 f"{who} does not see the {what}",
                 remedy="mount it there; where its path is another one, name it with --cluster-path HERE=THERE",
@@ -163,7 +161,11 @@ async def ready(order: bytes, dask_worker: Any) -> bytes:
     results folder works here any more: what a killed parent left running must not write beside the next one.
     """
     given: Order = unpacked(order)
-    while _Working.out == given.needs.out:  # noqa: ASYNC110 (told by another thread)
+    end = time.monotonic() + _PATIENCE
+    while _Working.out == given.needs.out:
+        if time.monotonic() > end:
+            said = f"the worker {dask_worker.address} still works for an earlier run of the same results folder"
+            return packed((UsageError(said, remedy="wait for it, or end that worker"), versions()), ())
         await asyncio.sleep(_POLL)
     return packed((unfit(given.needs, dask_worker), versions()), ())
 
@@ -204,6 +206,15 @@ def _answer(given: Order, done: Done) -> bytes:
     except Exception as error:  # noqa: BLE001 (an exception may hold what cannot travel)
         kind = type(done.error or error).__qualname__
         return packed((given.number, Done(None, RuntimeError(f"a worker raised {kind}"), done.said)), given.back)
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether a folder is there and not empty; it may have a million files, of which one is looked at."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return False
 
 
 class _Working:

@@ -1,4 +1,4 @@
-"""The CSV tables of a results folder: rows of a study as they are kept, and whole tables streamed out of the state.
+"""The CSV tables of a results folder, streamed out of the state.
 
 A study's rows are kept as the lines that they are in the tables, so that writing a table is copying. The tables are
 in the order of StudyInstanceUID, ``files.csv`` in that of path; they are written beside the old ones and replace them
@@ -7,118 +7,68 @@ in one move, and only if they differ.
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
+import contextlib
 import json
-import zlib
+import os
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from mammoscan.core import store
 from mammoscan.core.errors import Reason
 from mammoscan.report.tables import COLUMNS, header_line, lines
-from mammoscan.run import codec
+from mammoscan.run import tablerows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from mammoscan.report.tables import Column
     from mammoscan.run.inventory import Inventory, Line
     from mammoscan.run.ledger import Ledger
 
-OF_A_STUDY = ("images", "findings", "studies")
-# What rows were made for: a study whose rows have other columns is reported again.
-VERSION = hashlib.sha256(json.dumps({n: [c.name for c in COLUMNS[n]] for n in OF_A_STUDY}).encode()).hexdigest()[:16]
-_INSTANCE = [column.name for column in COLUMNS["images"]].index("sop_instance_uid")
-_CONTOUR = [column.name for column in COLUMNS["findings"]].index("contour")
-_HOLE = "\ufffe"  # stands for a contour; no character (Unicode 23.7), so that no cell holds it
-_Packed = tuple[bytes, bytes, list[bytes], bytes]
-_WRITTEN = "tables"  # the ledger's note on the files that were written
+# Notes of the ledger: the files as they were written last, and whether something was changed since.
+_WRITTEN, _STALE = "tables", "stale"
 _READABLE = {reason.code: reason for reason in Reason}
 
 
-def packed(rows: Mapping[str, list[list[str]]]) -> bytes:
-    """A study's rows of all tables as they are kept.
-
-    Contours, the greater part of them, are kept as numbers.
-
-    Raises
-    ------
-    ValueError
-        When a row does not have the cells of its table.
-    """
-    contours, findings = [], []
-    for row in rows.get("findings", []):
-        cells, contour = list(row), codec.contour_bytes(row[_CONTOUR]) if len(row) == len(COLUMNS["findings"]) else None
-        if contour is not None:
-            cells[_CONTOUR] = _HOLE
-            contours.append(contour)
-        findings.append(cells)
-    found = lines(findings, COLUMNS["findings"])
-    parts = lines(rows.get("images", []), COLUMNS["images"]), lines(rows.get("studies", []), COLUMNS["studies"])
-    return zlib.compress(msgspec.msgpack.encode((parts[0], found, contours, parts[1])), 9)
-
-
-def unpacked(content: bytes) -> tuple[bytes, bytes, bytes]:
-    """A study's lines of images, findings and studies.
-
-    Raises
-    ------
-    ValueError
-        When they cannot be read back.
-    """
-    try:
-        images, findings, contours, studies = msgspec.msgpack.decode(zlib.decompress(content), type=_Packed)
-    except (zlib.error, msgspec.MsgspecError, TypeError) as error:
-        raise ValueError(f"rows that cannot be read back: {error}") from error
-    parts = findings.split(_HOLE.encode())
-    if len(parts) != len(contours) + 1:
-        raise ValueError("rows without their contours")
-    texts = [codec.contour_text(contour) for contour in contours]
-    return images, b"".join(p for pair in zip(parts, (*texts, b""), strict=True) for p in pair), studies
-
-
-def instances(content: bytes) -> set[str]:
-    """SOPInstanceUIDs of the images in a study's rows.
-
-    Raises
-    ------
-    ValueError
-        When they cannot be read back.
-    """
-    text = unpacked(content)[0].decode("utf-8")
-    return {row[_INSTANCE] for row in csv.reader(io.StringIO(text, newline=""))}
-
-
 def write(ledger: Ledger, inventory: Inventory, out: Path) -> tuple[bool, list[str]]:
-    """Bring the tables up to date; whether one changed, and the studies whose rows cannot be read back."""
+    """Bring the tables up to date; whether one changed, and the studies whose rows cannot be read back.
+
+    Of tables that are as they were written last, the lines of studies that did not change since are copied as they lie.
+    """
     bad: list[str] = []
+    whole = ledger.fact(_WRITTEN) != _state(out) or not ledger.fact(_WRITTEN)
 
-    def studies(*streams: Callable[[bytes], object]) -> None:
-        for uid, content in ledger.rows():
+    def studies(*tables: _Spliced) -> None:
+        for edit in ledger.edits(whole=whole):
             try:
-                for put, part in zip(streams, unpacked(content), strict=True):
-                    put(part)
+                parts = tablerows.unpacked(edit.rows) if edit.rows is not None else (b"", b"", b"")
             except ValueError:
-                bad.append(uid)
+                bad.append(edit.study_instance_uid)
+                parts = (b"", b"", b"")
+            for table, part, before, old in zip(tables, parts, edit.before, edit.old, strict=True):
+                table.copy(before)
+                table.change(old, part)
+            images, findings, lines_ = map(len, parts)
+            ledger.written(edit.study_instance_uid, (images, findings, lines_))
+        for table in tables:
+            table.copy_rest()
 
-    changed = _stream(out, OF_A_STUDY, studies)
-    changed |= _stream(out, ("files",), lambda put: _files(put, inventory.lines()))
+    changed = _stream(out, tablerows.OF_A_STUDY, studies, whole=whole)
+    changed |= _stream(out, ("files",), lambda table: _files(table.write, inventory.lines()), whole=True)
     ledger.note(_WRITTEN, _state(out))
+    ledger.note(_STALE, "")
     return changed, bad
 
 
 def current(ledger: Ledger, out: Path) -> bool:
     """Whether the tables are those that were last written, and nothing was changed since."""
     noted = ledger.fact(_WRITTEN)
-    return bool(noted) and noted == _state(out)
+    return bool(noted) and not ledger.fact(_STALE) and noted == _state(out)
 
 
 def outdated(ledger: Ledger) -> None:
     """Note that the tables no longer say what the state file holds."""
-    ledger.note(_WRITTEN, "")
+    ledger.note(_STALE, "yes")
 
 
 def _state(out: Path) -> str:
@@ -128,6 +78,47 @@ def _state(out: Path) -> str:
     except OSError:
         return ""
     return json.dumps([(status.st_size, status.st_mtime_ns) for status in found])
+
+
+class _Spliced:
+    """A table in the making: lines of the old one and new ones. whole: nothing of the old one is copied."""
+
+    def __init__(self, path: Path, columns: Sequence[Column], *, whole: bool) -> None:
+        self._fresh = store.Fresh(path)
+        self._old = None if whole else path.open("rb", buffering=0)
+        self._at = len(header_line(columns))
+        self._differs: bool | None = None if whole else False
+        self.write = self._fresh.write
+        self.write(header_line(columns))
+
+    def copy(self, count: int) -> None:
+        """The next bytes of the old table."""
+        if count and self._old is not None:
+            self._fresh.copy(self._old.fileno(), self._at, count)
+            self._at += count
+
+    def copy_rest(self) -> None:
+        """All that is left of the old table."""
+        if self._old is not None:
+            self.copy(os.fstat(self._old.fileno()).st_size - self._at)
+
+    def change(self, old: int, part: bytes) -> None:
+        """Lines in the place of the old table's next bytes."""
+        if self._old is not None:
+            before = os.pread(self._old.fileno(), old, self._at)
+            self._differs = self._differs or before != part
+            self._at += old
+        self.write(part)
+
+    def settle(self) -> bool:
+        """Take the old table's place if it differs; say whether it does."""
+        return self._differs is not False and self._fresh.settle(compare=self._differs is None)
+
+    def close(self) -> None:
+        """Leave nothing open, and nothing half-written."""
+        self._fresh.abandon()
+        if self._old is not None:
+            self._old.close()
 
 
 def _files(put: Callable[[bytes], object], listed: Iterable[Line]) -> None:
@@ -145,15 +136,14 @@ def _rows(listed: Iterable[Line]) -> Iterator[list[str]]:
         ]  # fmt: skip
 
 
-def _stream(out: Path, names: tuple[str, ...], fill: Callable[..., None]) -> bool:
+def _stream(out: Path, names: tuple[str, ...], fill: Callable[..., None], *, whole: bool) -> bool:
     """Write tables side by side; each replaces the old one if it differs. Whether one did."""
-    fresh = [store.Fresh(out / f"{name}.csv") for name in names]
-    try:
-        for table, name in zip(fresh, names, strict=True):
-            table.write(header_line(COLUMNS[name]))
-        fill(*(table.write for table in fresh))
-        changed = [table.settle() for table in fresh]
+    with contextlib.ExitStack() as stack:
+        tables = []
+        for name in names:
+            table = _Spliced(out / f"{name}.csv", COLUMNS[name], whole=whole)
+            stack.callback(table.close)
+            tables.append(table)
+        fill(*tables)
+        changed = [table.settle() for table in tables]
         return any(changed)
-    finally:
-        for table in fresh:
-            table.abandon()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mammoscan.core import store
 from mammoscan.core.errors import Reason
-from mammoscan.run import tables
+from mammoscan.run import tablerows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +52,7 @@ def contradiction(others: Sequence[Other], record: StudyRecord | None, uid: Call
     """
     if any(other.reason is Reason.MIXED_PATIENTS for other in others):
         return Reason.MIXED_PATIENTS
-    instances = tables.instances(record.rows) if record else set()
+    instances = tablerows.instances(record.rows) if record else set()
     against = (
         other.reason
         for other in others

@@ -1,4 +1,4 @@
-"""Every file of a tree is found once, whatever the tree, and its header read in order."""
+"""Every file of a tree is found once, whatever the tree."""
 
 import os
 import socket
@@ -11,12 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mammoscan.archive import discover
-from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Failed, Header, Laterality, Skipped, SourceFile, View
 from mammoscan.core.errors import Reason
 from mammoscan.synthetic.dicom import Subject, file_bytes, mammogram_dataset
-
-INCLUDE = AnalysisConfig().include
+from tests import headers
 
 
 def _listed(found):
@@ -146,7 +144,7 @@ def test_a_name_that_is_no_utf8_can_be_read_and_shown(tmp_path):
     os.rename(tmp_path / "x", os.fsencode(tmp_path) + b"/caf\xe9.dcm")  # noqa: PTH104 bytes
     (found,) = discover.walk(tmp_path, out=None)
     assert found.relative == r"caf\xe9.dcm"
-    (result,) = discover.read_headers([found], include=INCLUDE, settle_seconds=0, workers=1)
+    (result,) = headers.read([found])
     assert isinstance(result, Header)
 
 
@@ -158,34 +156,13 @@ def test_shown_paths_are_printable_and_differ_as_the_paths_do(names):
     assert all(c.isprintable() for s in shown for c in s)
 
 
-def test_headers_come_in_the_files_order_however_many_workers(tmp_path):
-    _mammogram(tmp_path / "0")
-    whole = (tmp_path / "0").read_bytes()
-    for number in range(1, 2 * discover.CHUNK + 5):
-        (tmp_path / f"{number:04d}").write_bytes(whole if number % 3 else b"no image")
-    files = list(discover.walk(tmp_path, out=None))
-    alone = list(discover.read_headers(files, include=INCLUDE, settle_seconds=0, workers=1))
-    together = list(discover.read_headers(iter(files), include=INCLUDE, settle_seconds=0, workers=2))
-    assert alone == together
-    assert [r.file for r in alone] == files
-
-
-def test_what_the_walk_decided_passes_through(tmp_path):
-    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
-    (result,) = discover.read_headers(discover.walk(tmp_path, out=None), include=(), settle_seconds=0, workers=2)
-    assert result.reason is Reason.LINK_LOOP
-    assert list(discover.read_headers([], include=(), settle_seconds=0, workers=2)) == []
-
-
 def test_nothing_in_the_archive_is_opened_for_writing(tmp_path):
     _mammogram(tmp_path / "a" / "b")
     before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in tmp_path.rglob("*")}
     for path in [*before, tmp_path]:
         path.chmod(0o500 if path.is_dir() else 0o400)
     try:
-        results = list(
-            discover.read_headers(discover.walk(tmp_path, out=None), include=INCLUDE, settle_seconds=0, workers=1)
-        )
+        results = list(headers.read(discover.walk(tmp_path, out=None)))
     finally:
         for path in [tmp_path, *before]:
             path.chmod(0o700)

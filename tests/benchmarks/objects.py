@@ -21,6 +21,7 @@ from mammoscan.image.analyse import analyse
 from mammoscan.model import bundle
 from mammoscan.report import gsps, pdf, pdf_dicom, sc, seg, sr_cad, sr_tid1500
 from mammoscan.run.publish import _displays
+from tests import headers
 from tests.benchmarks.generate import write_benchmark_archive
 from tests.report import results
 
@@ -33,10 +34,9 @@ def main() -> None:
         archive = Path(temporary)
         write_benchmark_archive(archive, studies=1, seed=1)
         files = list(discover.walk(archive, out=None))
-        headers = discover.read_headers(files, include=AnalysisConfig().include, settle_seconds=0, workers=1)
         predictions = []
         analysing = 0.0
-        for header in headers:
+        for header in headers.read(files):
             assert isinstance(header, Header), header
             began = time.perf_counter()
             analysed = analyse(header, AnalysisConfig(), bundle.load(None).crop)

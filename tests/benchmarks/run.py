@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from tests import headers
 from tests.benchmarks.generate import write_benchmark_archive
 
 SAMPLE_SECONDS = 0.5
@@ -104,7 +105,6 @@ def _memory(process: psutil.Process) -> int:
 def stages_alone(archive: Path, images: int) -> dict[str, float]:
     """Seconds an image of every stage, run alone in this process, over a sample of the archive."""
     from mammoscan.archive import discover
-    from mammoscan.core.config import AnalysisConfig
     from mammoscan.core.domain import Analysed, Header
     from mammoscan.image.analyse import analyse
     from mammoscan.model import bundle as bundles
@@ -113,21 +113,17 @@ def stages_alone(archive: Path, images: int) -> dict[str, float]:
     from mammoscan.run.score import Scorer
 
     files = list(discover.walk(archive, out=None))
-    headers = [
-        h
-        for h in discover.read_headers(files, include=AnalysisConfig().include, settle_seconds=0, workers=1)
-        if isinstance(h, Header)
-    ][:images]
+    mammograms = [h for h in headers.read(files) if isinstance(h, Header)][:images]
     config = RunConfig(archive=archive, out=archive)
     bundle = bundles.load(None)
     seconds: dict[str, float] = {}
     analysed = []
-    for header in headers:
+    for header in mammograms:
         result = analyse(header, config.analysis, bundle.crop)
         assert isinstance(result, Analysed), result
         analysed.append((header, result))
         for name, value in result.seconds:
-            seconds[name] = seconds.get(name, 0.0) + value / len(headers)
+            seconds[name] = seconds.get(name, 0.0) + value / len(mammograms)
     scorer = Scorer(bundle, config, 0.5)
     scorer.add(PlannedImage(analysed[0][0], analysed[0][0], "", None), analysed[0][1])
     scorer.finish()  # loads TensorFlow and traces the network, which a long run pays once
@@ -135,7 +131,7 @@ def stages_alone(archive: Path, images: int) -> dict[str, float]:
     for header, result in analysed:
         scorer.add(PlannedImage(header, header, "", None), result)
     scorer.finish()
-    seconds["classify (all cores)"] = (scorer.seconds - before) / len(headers)
+    seconds["classify (all cores)"] = (scorer.seconds - before) / len(mammograms)
     return seconds
 
 

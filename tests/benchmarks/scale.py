@@ -134,7 +134,10 @@ def multiply(folder: Path, have: int, want: int) -> dict[str, float]:
             (out / where).mkdir(parents=True)
             for path, sha, sop_class in outputs:
                 name = path.rsplit("/", 1)[1]
-                os.link(folder / f"one-{study // 15000}", out / where / name)
+                group = folder / f"result-{study // 15000}"
+                if not group.exists():
+                    group.write_bytes(b"x")
+                os.link(group, out / where / name)
                 last = (stubs.uid(where, name), stubs.uid(where)) if sop_class else ("", "")
                 db.execute(
                     "INSERT INTO outputs VALUES (?, ?, ?, ?, ?, ?)", (f"{where}/{name}", uid, sha, sop_class, *last)

@@ -14,7 +14,7 @@ import numpy as np
 from mammoscan.core import store
 from mammoscan.core.domain import Laterality, Scored, View
 from mammoscan.report.tables import rows_of_study
-from mammoscan.run import publish, tables
+from mammoscan.run import publish, tablerows
 from mammoscan.run.inventory import Facts
 from mammoscan.run.ledger import Output
 from mammoscan.run.tasks import Worked
@@ -93,9 +93,13 @@ def attempt(job):
         (job.out / below / name).write_bytes(content)
         uids = (sop_class, uid(below, name), uid(below)) if sop_class else ()
         outputs.append(Output(f"{below}/{name}", hashlib.sha256(content).hexdigest(), *uids))
-    rows = tables.packed(rows_of_study(result, job.context, below))
+    rows = tablerows.packed(rows_of_study(result, job.context, below))
     return publish.Published(tuple(outputs), rows, 3, job.context.created, time.perf_counter() - began)
 
 
 def image_task(image, settings, picture):
     return analyse_file, (image.written, settings, picture)
+
+
+def analyse_and_score(image, settings, picture, model):
+    return analyse_file(image.written, settings, picture)

@@ -22,11 +22,11 @@ from pydicom.uid import (
 )
 
 from mammoscan.archive import discover
-from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Flag, Header, Laterality, View
 from mammoscan.core.errors import InputError, Reason
 from mammoscan.image import pixels
 from mammoscan.synthetic.dicom import Shown, Subject, file_bytes, mammogram_dataset
+from tests import headers
 
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 COMPRESSED = (RLELossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless)
@@ -58,9 +58,7 @@ def _display(ds):
 
 def _header(folder: Path, content: bytes) -> Header:
     (folder / "image.dcm").write_bytes(content)
-    (header,) = discover.read_headers(
-        list(discover.walk(folder, out=None)), include=AnalysisConfig().include, settle_seconds=0, workers=1
-    )
+    (header,) = headers.read(discover.walk(folder, out=None))
     assert isinstance(header, Header), header
     return header
 

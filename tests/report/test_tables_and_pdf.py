@@ -30,7 +30,8 @@ def _pages(tmp_path, result):
 def test_rows_fit_their_columns(name):
     rows = tables.rows_of_study(results.outcomes()[name], results.CONTEXT, "studies/x")
     for table, found in rows.items():
-        content = tables.write_csv(found, tables.COLUMNS[table]).decode()
+        columns = tables.COLUMNS[table]
+        content = (tables.header_line(columns) + tables.lines(found, columns)).decode()
         parsed = list(csv.DictReader(io.StringIO(content)))
         assert len(parsed) == len(found)
         assert all(None not in row for row in parsed)
@@ -144,7 +145,7 @@ def test_findings_are_drawn_where_they_are():
 def test_control_characters_of_a_damaged_header_end_no_row():
     columns = tables.COLUMNS["files"]
     odd = "".join(map(chr, range(32))) + "\x7f\x85\u2028\u2029"
-    content = tables.write_csv([[odd, *["x"] * (len(columns) - 1)]], columns).decode()
+    content = (tables.header_line(columns) + tables.lines([[odd, *["x"] * (len(columns) - 1)]], columns)).decode()
     assert len(content.splitlines()) == 2
     _, row = csv.reader(io.StringIO(content, newline=""))
     assert row == [" " * len(odd), *["x"] * (len(columns) - 1)]

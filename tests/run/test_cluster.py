@@ -274,7 +274,6 @@ def test_no_scheduler_no_address_and_no_dask_are_said(archive, tmp_path, monkeyp
     def run(address):
         small.run(archive, tmp_path / "out", cluster=ClusterConfig(address))
 
-    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "1s")
     import dask
 
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
@@ -421,6 +420,56 @@ def test_tasks_that_kill_are_found_and_the_others_are_done(connected, stubbed):
     out = _run(connected.pool(3), feed)
     assert isinstance(out.pop(5), Crashed)
     assert out == {n: n * n for n in range(40) if n != 5}
+
+
+def _die_with_the_worker(_):
+    """As where a container's memory ends: whatever runs in it is killed."""
+    if sys.argv[0] == "-c":  # in a process of its own, which the worker started
+        os.kill(os.getppid(), signal.SIGKILL)
+    os._exit(3)
+
+
+@pytest.mark.slow
+def test_a_task_with_which_three_workers_died_is_the_culprit_whatever_killed_them(connected, stubbed):
+    joined = [stubbed.add_worker() for _ in range(3)]
+    stubbed.wait_for(len(stubbed.workers))
+    alive = [worker for worker in stubbed.workers if worker.poll() is None]
+    assert joined[-1] in alive
+    out = _run(connected.pool(1), [Task("bad", _die_with_the_worker, (0,)), Task("good", _square, (3,))])
+    assert out == {"bad": Crashed(), "good": 9}
+    until(lambda: sum(worker.poll() is not None for worker in alive) == 3)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """An authority, and a certificate of it for both sides."""
+    folder = tmp_path_factory.mktemp("tls")
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    new = ("-newkey", "rsa:2048", "-nodes")
+    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority")
+    openssl("req", *new, "-keyout", "own.key", "-out", "own.csr", "-subj", "/CN=own")
+    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
+    openssl("x509", "-req", "-in", "own.csr", *signing, "-out", "own.pem")
+    return folder
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
+def test_tls_keeps_strangers_out(archive, tmp_path, certificates, here):
+    ca, own, key = (certificates / name for name in ("ca.pem", "own.pem", "own.key"))
+    options = ("--tls-ca-file", str(ca), "--tls-cert", str(own), "--tls-key", str(key))
+    with Cluster(tmp_path / "c", hooks=STUB, workers=1, options=options, protocol=("--protocol", "tls")) as started:
+        assert started.address.startswith("tls://")
+        small.run(archive, tmp_path / "out", cluster=ClusterConfig(started.address, (), ca, own, key))
+        _same(tmp_path / "out", here)
+        import dask
+
+        with dask.config.set({"distributed.comm.timeouts.connect": "2s"}):
+            for address, authority in ((started.address.replace("tls", "tcp"), None), (started.address, ca)):
+                with pytest.raises((MachineError, UsageError)):
+                    small.run(archive, tmp_path / "no", cluster=ClusterConfig(address, (), authority))
 
 
 # --------------------------------------------------------------------------- orders

@@ -287,7 +287,7 @@ def _unforeseen(*_):
 
 @pytest.mark.parametrize("logged", [True, False], ids=["with a log", "without"])
 def test_an_unexpected_end_has_a_status_of_its_own_and_its_traceback_in_a_file(case, monkeypatch, logged):
-    monkeypatch.setattr(pipeline._Run, "go", _unforeseen)
+    monkeypatch.setattr(pipeline.Run, "go", _unforeseen)
     monkeypatch.setattr("tempfile.tempdir", str(case))
     more = ("--log-file", str(case / "log")) if logged else ()
     done = CliRunner().invoke(main, ["run", str(case / "archive"), "--out", str(case / "out"), "--quiet", *more])
@@ -304,7 +304,7 @@ def test_an_unexpected_end_has_a_status_of_its_own_and_its_traceback_in_a_file(c
 
 
 def test_an_interrupt_keeps_its_status(case, monkeypatch):
-    monkeypatch.setattr(pipeline._Run, "go", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(pipeline.Run, "go", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     done = CliRunner().invoke(main, ["run", str(case / "archive"), "--out", str(case / "out"), "--quiet"])
     assert done.exit_code == ExitCode.INTERRUPTED
     assert len(done.output.splitlines()) == 1
@@ -330,7 +330,7 @@ def test_what_is_not_sent_is_a_word(tmp_path):
 
 
 def test_many_codes_are_the_most_frequent_ones(tmp_path):
-    codes = verdict.counted([r.code for r in list(Reason)[:9]] + [Reason.TRUNCATED.code] * 3)
+    codes = verdict.ranked({**{r.code: 1 for r in list(Reason)[:9]}, Reason.TRUNCATED.code: 3})
     said = verdict.verdict(_summary(failed=12, failures=codes), tmp_path)
     assert said.startswith("12 files failed (truncated 3, ")
     assert ", ...)" in said

@@ -1,7 +1,6 @@
 """A whole run: every file ends once, resumes, repeats, never writes to the archive."""
 
 import csv
-import hashlib
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from mammoscan.core.console import Console
 from mammoscan.core.errors import ExitCode, LockedError, UsageError
 from mammoscan.run import inspection, pipeline, planner
 from mammoscan.run.config import RunConfig
+from tests.conftest import state
 from tests.storms import bars
 
 
@@ -33,19 +33,6 @@ def _run(archive, out, **options):
 def _table(out, name):
     with (out / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
-
-
-def _state(folder):
-    """Every file below a folder with its bytes' digest, inode and modification time."""
-    return {
-        str(p.relative_to(folder)): (
-            hashlib.sha256(p.read_bytes()).hexdigest(),
-            p.stat().st_ino,
-            p.stat().st_mtime_ns,
-        )
-        for p in sorted(folder.rglob("*"))
-        if p.is_file()
-    }
 
 
 def _studies_of(demo, count):
@@ -93,27 +80,19 @@ def test_every_study_has_its_reports(demo_run):
         }  # fmt: skip
 
 
-def test_the_archive_is_not_touched(demo, tmp_path):
-    archive = shutil.copytree(demo / "archive", tmp_path / "archive", symlinks=True)
-    before = _state(archive)
-    for path in archive.rglob("*"):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    try:
-        _run(archive, tmp_path / "out")
-    finally:
-        for path in archive.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)
-    assert _state(archive) == before
+def test_the_archive_is_not_touched(demo_story):
+    assert demo_story.before
+    assert demo_story.after == demo_story.before
 
 
 def test_a_second_run_does_no_pixel_work_and_changes_no_byte(demo, copied_run, monkeypatch):
-    before = _state(copied_run)
+    before = state(copied_run)
     monkeypatch.setattr(pipeline, "Pump", _never)
     monkeypatch.setattr(pipeline, "Scorer", _never)
     summary = _run(demo / "archive", copied_run)
     assert summary.analysed == 0
     assert summary.unchanged > 0
-    assert _state(copied_run) == before
+    assert state(copied_run) == before
 
 
 def _never(*_):
@@ -127,12 +106,12 @@ def test_only_a_new_file_is_analysed_and_its_study_reported_again(small, tmp_pat
     hidden = tmp_path / "late"
     late.rename(hidden)
     first = _run(small, out)
-    before = _state(out / "studies")
+    before = state(out / "studies")
     hidden.rename(late)
     second = _run(small, out)
     assert first.analysed == len(files) - 1
     assert (second.analysed, second.unchanged) == (1, len(files) - 1)
-    changed = {Path(name).parts[0] for name, state in _state(out / "studies").items() if before.get(name) != state}
+    changed = {Path(name).parts[0] for name, state in state(out / "studies").items() if before.get(name) != state}
     assert len(changed) == 1
 
 
@@ -248,17 +227,10 @@ def test_run_json_names_versions_model_and_counts(demo_run):
     assert "second reading" in run["notice"]
 
 
-def test_no_patient_data_reaches_the_log(demo, tmp_path):
-    log = tmp_path / "run.log"
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "mammoscan", "run", str(demo / "archive"), "--out", str(out),
-               "--settle-seconds", "0", "--log-file", str(log)]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == ExitCode.SOME_FAILED, done.stderr
-    said = log.read_text() + done.stdout + done.stderr
-    assert log.read_text()
-    import pydicom
-
+def test_no_patient_data_reaches_the_log(demo, demo_story):
+    assert demo_story.status == ExitCode.SOME_FAILED, demo_story.said
+    said = demo_story.log.read_text() + demo_story.said
+    assert demo_story.log.read_text()
     for path in (demo / "archive").rglob("*"):
         if path.is_file():
             try:

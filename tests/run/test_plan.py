@@ -15,14 +15,13 @@ from pydicom.uid import (
 )
 
 from mammoscan.archive import discover, header
-from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Density, DensityReading, DensitySource, Failed, Laterality, Skipped, SourceFile, View
 from mammoscan.core.errors import Reason, Stage
 from mammoscan.run import tasks
 from mammoscan.run.plan import plan_studies
 from mammoscan.synthetic.dicom import Subject, file_bytes, mammogram_dataset
+from tests import headers
 
-INCLUDE = AnalysisConfig().include
 PIXELS = np.full((260, 260), 100, np.uint16)
 
 
@@ -40,11 +39,11 @@ def _plan(folder, contents):
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     files = discover.walk(folder, out=None)
-    return plan_studies(discover.read_headers(files, include=INCLUDE, settle_seconds=0, workers=1), _same)
+    return plan_studies(headers.read(files), _same)
 
 
-def _same(headers):
-    found = tasks.compare(tuple(headers))
+def _same(twins):
+    found = tasks.compare(tuple(twins))
     return found.removeprefix(tasks.UNREADABLE) if found.startswith(tasks.UNREADABLE) else found == tasks.SAME
 
 
@@ -99,7 +98,7 @@ def _report(patient):
 def test_a_density_of_another_patient_is_never_used(tmp_path, patient, reason):
     (tmp_path / "a").write_bytes(_content())
     files = discover.walk(tmp_path, out=None)
-    results = [*discover.read_headers(files, include=INCLUDE, settle_seconds=0, workers=1), _report(patient)]
+    results = [*headers.read(files), _report(patient)]
     ((plan,), _) = plan_studies(results, _same)
     assert [f.reason for f in plan.failed] == ([reason] if reason else [])
     assert len(plan.densities) == (reason is None)
@@ -118,7 +117,7 @@ def test_images_are_ordered_by_series_instance_and_uid(tmp_path):
 def test_a_header_without_a_study_fails_and_is_not_lost(tmp_path):
     (tmp_path / "a").write_bytes(_content())
     files = discover.walk(tmp_path, out=None)
-    (found,) = discover.read_headers(files, include=INCLUDE, settle_seconds=0, workers=1)
+    (found,) = headers.read(files)
     plans, loose = plan_studies([replace(found, study=replace(found.study, study_instance_uid=""))], _same)
     assert not plans
     assert [f.reason for f in loose] == [Reason.MISSING_UID]
@@ -129,7 +128,7 @@ def test_twins_that_cannot_be_read_again_fail(tmp_path):
     for name in "ab":
         (tmp_path / name).write_bytes(_content())
     files = discover.walk(tmp_path, out=None)
-    found = list(discover.read_headers(files, include=INCLUDE, settle_seconds=0, workers=1))
+    found = list(headers.read(files))
     (tmp_path / "b").unlink()
     assert {what for _, what in _ends(*plan_studies(found, _same))} == {"unreadable"}
 
@@ -156,7 +155,7 @@ def test_every_file_of_any_archive_ends_once_whatever_the_order(tmp_path_factory
             MADE[kind] = _content(uid, study, patient, SOPClassUID=sop_class)
         (folder / str(number)).write_bytes(MADE[kind])
     files = discover.walk(folder, out=None)
-    results = list(discover.read_headers(files, include=INCLUDE, settle_seconds=0, workers=1))
+    results = list(headers.read(files))
     plans, loose = plan_studies(results, _same)
     ends = _ends(plans, loose)
     assert [name for name, _ in ends] == sorted(str(n) for n in range(len(kinds)))

@@ -362,12 +362,11 @@ class Raw:
 
 
 class Results:
-    """A folder as a run leaves it, without running: one study with every kind of object."""
+    """A folder as a run leaves it, without running: studies with every kind of object."""
 
     def __init__(self, folder: Path, studies: int = 1):
         import dataclasses
 
-        from mammoscan.core import kinds
         from mammoscan.run import publish
         from mammoscan.run.ledger import Ledger, StudyRecord
         from tests.report import results as made
@@ -379,9 +378,11 @@ class Results:
             subject = dataclasses.replace(sources.SUBJECT, study_key=str(n), patient_id=f"SRC-{n}")
             headers = sources.write_study(folder / f"archive-{n}", views=made.VIEWS, subject=subject)
             result = sources.with_findings(headers)
-            published = publish.publish(result, made.CONTEXT, self.out, kinds.NAMES)
+            published = publish.publish(_job(result, self.out))
             with Ledger(self.out) as ledger:
-                record = StudyRecord(f"key{n}", published.created, published.outputs, published.rows)
+                record = StudyRecord(
+                    f"key{n}", f"results{n}", published.created, published.outputs, published.above, published.rows
+                )
                 ledger.record_study(result.study.study_instance_uid, record)
 
     def uids(self):
@@ -395,3 +396,28 @@ class Results:
 
         with contextlib.closing(sqlite3.connect(self.out / "ledger.sqlite")) as db:
             return db.execute("SELECT destination, sop_instance_uid, state, attempts, committed FROM sends").fetchall()
+
+
+def _job(result, out: Path):
+    """What publishes a study with every kind of object, its pictures drawn."""
+    import dataclasses
+
+    from mammoscan.core import kinds
+    from mammoscan.core.config import AnalysisConfig
+    from mammoscan.core.domain import Scored
+    from mammoscan.image.crops import CropGeometry
+    from mammoscan.run import codec, previews, publish
+    from mammoscan.run.plan import StudyPlan
+    from mammoscan.run.tasks import Settings
+    from tests.report import results as made
+
+    images = []
+    for number, prediction in enumerate(result.images):
+        picture = previews.place(out, f"{number:02x}")
+        previews.write(picture, prediction.preview)
+        scored = Scored(**{field.name: getattr(prediction, field.name) for field in dataclasses.fields(Scored)})
+        images.append(publish.ToReport(prediction.header, codec.encode_scored(scored), prediction.header, picture))
+    headers = tuple(prediction.header for prediction in result.images)
+    plan = StudyPlan(result.study.study_instance_uid, headers, (), (), ())
+    settings = Settings(AnalysisConfig(), CropGeometry(224, 1.5), out, out, anonymous=False)
+    return publish.Job(plan, tuple(images), None, settings, made.CONTEXT, kinds.NAMES, out)

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -18,7 +19,7 @@ import pytest
 from mammoscan.core import kinds
 from mammoscan.core.console import Console
 from mammoscan.core.errors import ExitCode, UsageError
-from mammoscan.run.ledger import Ledger, StudyRecord
+from mammoscan.run.ledger import Ledger, Output
 from mammoscan.send import dimse
 from mammoscan.send.deliver import deliver
 from mammoscan.send.destination import LONGEST_PAUSE, SendConfig, parse, title
@@ -78,20 +79,29 @@ def _command(made, *arguments):
 
 def _objects(made):
     with Ledger(made.out) as ledger:
-        return {
-            made.out / name: sha
-            for _, record in ledger.studies()
-            for name, sha in record.outputs.items()
-            if name.endswith(".dcm")
-        }
+        return {made.out / found.path: found.sha256 for found in ledger.dicom_objects()}
 
 
-def _written(made, path):
-    """Note in the state file that a result is as it is now."""
+def _studies(ledger):
+    return sorted({found.study_instance_uid for found in ledger.dicom_objects()})
+
+
+def _written(made, path, *, known=True):
+    """Note in the state file that a result is as it is now. known: with its UIDs, which older state files lack."""
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     with Ledger(made.out) as ledger:
-        ((uid, record),) = list(ledger.studies())
-        outputs = {**record.outputs, str(path.relative_to(made.out)): hashlib.sha256(path.read_bytes()).hexdigest()}
-        ledger.record_study(uid, StudyRecord(record.key, record.created, outputs, record.rows))
+        (uid,) = _studies(ledger)
+        record = ledger.study(uid)
+        (before,) = [output for output in record.outputs if made.out / output.path == path]
+        after = dataclasses.replace(before, sha256=sha256) if known else Output(before.path, sha256)
+        others = [output for output in record.outputs if output != before]
+        ledger.record_study(uid, dataclasses.replace(record, outputs=(*others, after)))
+
+
+def _no_results(db, study):
+    """The objects of a study are results no more, and the queue does not know yet."""
+    db.execute("DELETE FROM studies WHERE study_instance_uid = ?", (study,))
+    db.execute("DELETE FROM outputs WHERE study_instance_uid = ?", (study,))
 
 
 def _states(made, to):
@@ -311,9 +321,10 @@ def test_a_missing_or_changed_object_costs_that_object_and_is_named_once(made, s
 
 @pytest.mark.parametrize("content", [b"no DICOM object", b"", b"\0" * 128 + b"DICM" + b"\xff" * 64])
 def test_an_object_that_is_none_costs_that_object(made, content):
+    """Of a state file that was taken over: of what it holds today the UIDs were read before it was noted."""
     first, *rest = _objects(made)
     first.write_bytes(content)
-    _written(made, first)
+    _written(made, first, known=False)
     with Scp(*ALL) as peer:
         delivery, errors = _deliver(made, peer.to)
         assert len(peer.stored) == len(rest)
@@ -337,8 +348,7 @@ def test_an_object_whose_study_is_withdrawn_is_not_sent_whatever_its_state(two, 
     assert _deliver(made, dead, attempts=1)[0].unsent == len(made.uids())
     with Ledger(made.out) as ledger, ledger.connection as db:
         db.execute("UPDATE sends SET state = ?, refused = ?", (state, int(state == "refused")))
-        gone = next(uid for uid, _ in ledger.studies())
-        db.execute("DELETE FROM studies WHERE study_instance_uid = ?", (gone,))
+        _no_results(db, _studies(ledger)[0])
     with Scp(*ALL, port=int(dead.rpartition(":")[2])) as peer:
         delivery, errors = _deliver(made, dead, retry_refused=True)
         assert errors == []
@@ -404,9 +414,10 @@ def test_a_class_that_the_peer_does_not_take_is_said_once_with_its_remedy(two):
 def test_a_new_study_brings_no_news_of_a_class_that_is_refused(two):
     made = two
     with Ledger(made.out) as ledger:
-        later, record = list(ledger.studies())[1]
+        later = _studies(ledger)[1]
+        record = ledger.study(later)
         with ledger.connection as db:
-            db.execute("DELETE FROM studies WHERE study_instance_uid = ?", (later,))
+            _no_results(db, later)
     with Scp(*(c for c in ALL if c != Scp.CAD)) as peer:
         assert _deliver(made, peer.to)[0].unsent == 1
         with Ledger(made.out) as ledger:

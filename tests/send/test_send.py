@@ -1,5 +1,7 @@
 """Each result arrives once, whatever peers and this program do in between."""
 
+import dataclasses
+import hashlib
 import os
 import signal
 import subprocess
@@ -220,24 +222,22 @@ def test_what_is_in_doubt_is_asked_for_and_not_sent_again(made, empty_orthanc):
 @ORTHANC
 @pytest.mark.outside
 def test_a_changed_object_is_sent_again_and_a_withdrawn_one_no_longer(made, empty_orthanc):
-    from mammoscan.run.ledger import StudyRecord
-
     dead = f"X@127.0.0.1:{free_port()}"
     assert _deliver(made, dead, attempts=1).unsent == len(made.uids())
     assert _deliver(made, empty_orthanc.dimse).unsent == 0
     with Ledger(made.out) as ledger:
-        ((uid, record),) = list(ledger.studies())
-        gone = next(n for n in record.outputs if "overlay-01" in n)
-        changed = next(n for n in record.outputs if n.endswith("report-pdf.dcm"))
-        (made.out / gone).unlink()
-        ds = pydicom.dcmread(made.out / changed)
+        (uid,) = {found.study_instance_uid for found in ledger.dicom_objects()}
+        record = ledger.study(uid)
+        (gone,) = [output for output in record.outputs if "overlay-01" in output.path]
+        (changed,) = [output for output in record.outputs if output.path.endswith("report-pdf.dcm")]
+        (made.out / gone.path).unlink()
+        ds = pydicom.dcmread(made.out / changed.path)
         ds.DocumentTitle = "Changed"
-        ds.save_as(made.out / changed)
-        import hashlib
-
-        outputs = {n: s for n, s in record.outputs.items() if n != gone}
-        outputs[changed] = hashlib.sha256((made.out / changed).read_bytes()).hexdigest()
-        ledger.record_study(uid, StudyRecord("new", record.created, outputs, record.rows))
+        ds.save_as(made.out / changed.path)
+        sha256 = hashlib.sha256((made.out / changed.path).read_bytes()).hexdigest()
+        others = [output for output in record.outputs if output not in (gone, changed)]
+        outputs = (*others, dataclasses.replace(changed, sha256=sha256))
+        ledger.record_study(uid, dataclasses.replace(record, key="new", outputs=outputs))
     assert _deliver(made, empty_orthanc.dimse).sent == 1
     assert _deliver(made, dead, attempts=1).unsent == len(outputs) - 1  # the PDF for people is not sent
 

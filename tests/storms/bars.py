@@ -22,6 +22,7 @@ from pathlib import Path
 from mammoscan.core.errors import ExitCode
 from mammoscan.core.store import TEMPORARY_PREFIX
 from mammoscan.report import tables
+from mammoscan.run import previews
 
 TABLES = tuple(tables.COLUMNS)
 # The one column of a table that holds a time of writing.
@@ -103,7 +104,10 @@ def recorded(out: Path) -> dict[str, str]:
 
 
 def half_written(out: Path) -> list[str]:
-    """Results that are missing, or are not byte for byte what the state file says; and files it does not know."""
+    """Results that are missing, or are not byte for byte what the state file says; files it does not know; leftovers.
+
+    To be asked after a run that came to its end: what one that is killed leaves below ``.previews`` goes then.
+    """
     known = recorded(out)
     found = []
     for name, sha in sorted(known.items()):
@@ -114,6 +118,8 @@ def half_written(out: Path) -> list[str]:
             found.append(f"{name}: other bytes than were recorded")
     unknown = {p.relative_to(out).as_posix() for p in (out / "studies").rglob("*") if p.is_file()} - set(known)
     found += [f"{name}: not in the state file" for name in sorted(unknown)]
+    if (out / previews.FOLDER).exists():
+        found.append(f"{previews.FOLDER}: left over")
     return found + [f"{p.name}: left over" for p in sorted(out.rglob(f"{TEMPORARY_PREFIX}*"))]
 
 

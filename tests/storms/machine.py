@@ -5,18 +5,24 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
+import itertools
 import os
 import shutil
-import sqlite3
 import subprocess
 import tempfile
 import time
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
+from mammoscan.archive.header import apply_rules
+from mammoscan.core.config import AnalysisConfig
+from mammoscan.image.analyse import drawn
+from mammoscan.run import previews, tables
+from mammoscan.run.inventory import Inventory, Status
+from mammoscan.run.ledger import Ledger
+from mammoscan.run.policy import Plain
 from mammoscan.synthetic.dicom import file_bytes, uid
 from tests.storms import bars, bases
 
@@ -88,21 +94,42 @@ def undisturbed(images: Path, out: Path) -> Path:
     return out
 
 
-def before_the_reports(finished: Path, out: Path) -> Path:
-    """The folder as it is after the last image was classified: no study is reported."""
+def before_the_reports(images: Path, finished: Path, out: Path) -> Path:
+    """The folder as a kill leaves it after the last image was classified: no study is reported, the pictures lie there.
+
+    All but one, which is lost and has to be drawn again.
+    """
     shutil.copytree(finished, out)
-    with closing(sqlite3.connect(out / "ledger.sqlite")) as state, state:
+    with Ledger(out) as ledger:
+        state = ledger.connection
+        for header in itertools.islice(Inventory(state, images, Plain(), ledger.changed).headers(), 1, None):
+            record = ledger.image(header.sop_instance_uid)
+            assert record is not None
+            if record.reason is None:
+                preview = drawn(apply_rules(header, AnalysisConfig().include), AnalysisConfig(), anonymous=False)
+                previews.write(previews.place(out, record.key), preview)
         state.execute("DELETE FROM studies")
+        state.execute("DELETE FROM outputs")
+        state.execute("INSERT INTO todo SELECT DISTINCT study_instance_uid FROM images")
+        state.execute(
+            "UPDATE files SET status = ?, stage = '', code = '', detail = '' "
+            "WHERE instance IN (SELECT sop_instance_uid FROM images)",
+            (Status.PENDING,),
+        )
     shutil.rmtree(out / "studies")
     return before_the_tables(out, out)
 
 
 def before_the_tables(finished: Path, out: Path) -> Path:
-    """The folder as it is after the last report: no table is written."""
+    """The folder as a kill leaves it after the last report: no table is written."""
     if out != finished:
         shutil.copytree(finished, out)
     for name in (*(f"{name}.csv" for name in bars.TABLES), "run.json"):
         (out / name).unlink()
+    with Ledger(out) as ledger:
+        tables.outdated(ledger)
+        ledger.changed(now=True)
+        assert ledger.cut_off
     return out
 
 

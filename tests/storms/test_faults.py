@@ -58,7 +58,7 @@ def _storm(images, finished, folder, seed, *, reports, whole):
     rng = random.Random(seed)
     ended = Counter()
     for count, start in (
-        (reports, lambda: machine.before_the_reports(finished, folder / "out")),
+        (reports, lambda: machine.before_the_reports(images, finished, folder / "out")),
         (whole, lambda: folder / "out"),
     ):
         if not count:
@@ -110,7 +110,7 @@ def test_a_disk_that_is_full_ends_the_run_in_a_line_and_more_room_lets_it_go_on(
 
 def test_results_that_turn_read_only_end_the_run_in_a_line_and_are_as_they_were(images, finished, small_disk):
     machine.remounted(small_disk, "size=64m")
-    out = machine.before_the_reports(finished, small_disk / "out")
+    out = machine.before_the_reports(images, finished, small_disk / "out")
     arguments = bars.command(images, out, *machine.OPTIONS)
     environment = machine.Machine(out).environment()
     machine.remounted(small_disk, "ro")

@@ -46,7 +46,7 @@ class Storm:
         self.campaigns += 1
         out = self.folder / f"{self.campaigns}-{phase}"
         if phase == "reports":
-            machine.before_the_reports(self.finished, out)
+            machine.before_the_reports(self.images, self.finished, out)
         elif phase == "tables":
             machine.before_the_tables(self.finished, out)
         elif phase == "sending":
@@ -142,7 +142,7 @@ def test_two_hundred_kills_leave_nothing_lost_twice_or_half_written(images, fini
 
 
 def test_of_two_runs_at_once_the_second_leaves_and_harms_nothing(images, finished, tmp_path):
-    out = machine.before_the_reports(finished, tmp_path / "out")
+    out = machine.before_the_reports(images, finished, tmp_path / "out")
     environment = machine.Machine(out).environment()
     arguments = bars.command(images, out, *machine.OPTIONS)
     seconds = 0.0

@@ -13,6 +13,7 @@ import pytest
 
 from mammoscan.core.errors import ExitCode, Reason
 from mammoscan.core.values import usable_uid, valid_uid
+from tests import headers
 from tests.report import checkers
 from tests.storms import bars, bases, mutants
 
@@ -89,7 +90,6 @@ def test_a_number_gives_the_same_bytes_in_every_process(tmp_path):
 
 def test_what_the_mutants_are_made_of_is_read_in_every_transfer_syntax(tmp_path):
     from mammoscan.archive import discover
-    from mammoscan.core.config import AnalysisConfig
     from mammoscan.core.domain import Header
     from mammoscan.image import pixels
     from mammoscan.synthetic.dicom import file_bytes
@@ -101,9 +101,9 @@ def test_what_the_mutants_are_made_of_is_read_in_every_transfer_syntax(tmp_path)
             whole = mutants.Parts.of(bases.base(syntax, "grain", which))
             assert whole.file() == file_bytes(bases.base(syntax, "grain", which)), syntax
     found = list(discover.walk(tmp_path, out=None))
-    headers = list(discover.read_headers(found, include=AnalysisConfig().include, settle_seconds=0, workers=1))
-    assert len(headers) == 4 * len(bases.SYNTAXES)
-    for header in headers:
+    read = list(headers.read(found))
+    assert len(read) == 4 * len(bases.SYNTAXES)
+    for header in read:
         assert isinstance(header, Header), header
         assert pixels.read_image(header, max_pixels=10**6).pixels.max() > 0.2
 
