@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 Read = Header | Skipped | Failed
 _NOWHERE = SourceFile(Path(), "", 0, 0)
 _STEPS = 100.0  # of a contour, to a pixel
+_QUICK = 1  # how hard facts are squeezed: every file's are, when headers are read
 _Kind = TypeVar("_Kind")
 
 
@@ -112,7 +113,7 @@ def encode_facts(result: Read, root: Path) -> bytes:
         header=header and replace(header, file=_NOWHERE),
         other=None if header else _other(result),  # type: ignore[arg-type]
     )
-    return _packed(facts)
+    return _packed(facts, _QUICK)
 
 
 def _other(result: Skipped | Failed) -> _Other:
@@ -302,8 +303,8 @@ def _words() -> bytes:
 _DICTIONARY = _words()
 
 
-def _packed(value: object) -> bytes:
-    squeeze = zlib.compressobj(6, zdict=_DICTIONARY)
+def _packed(value: object, level: int = 6) -> bytes:
+    squeeze = zlib.compressobj(level, zdict=_DICTIONARY)
     packed: bytes = msgspec.msgpack.encode(value, enc_hook=_encoded)
     squeezed: bytes = squeeze.compress(packed) + squeeze.flush()
     return squeezed

@@ -76,6 +76,7 @@ class WorkPool(Generic[Key]):
         self._in_flight = in_flight
         self._urgent: deque[Task[Key]] = deque()
         self._futures: dict[Future[Any], Task[Key]] = {}
+        self._executor: Any = None
 
     def add(self, task: Task[Key]) -> None:
         """Queue a task ahead of the feed."""
@@ -146,7 +147,9 @@ class WorkPool(Generic[Key]):
 
     def _submit(self, task: Task[Key]) -> None:
         try:
-            future = _executor(self.workers).submit(_in_worker, task.function, task.arguments)
+            if self._executor is None:
+                self._executor = _executor(self.workers)  # to ask for it costs as much as two headers
+            future = self._executor.submit(_in_worker, task.function, task.arguments)
         except BrokenProcessPool:
             # The pool broke since the last look; its futures say so too and are recovered there.
             future = Future()
@@ -157,6 +160,7 @@ class WorkPool(Generic[Key]):
         """A worker died. Take the finished results; run the others one by one to find the culprit."""
         tasks = self._futures
         self._futures = {}
+        self._executor = None
         suspects = []
         for future, task in tasks.items():
             if future.done() and future.exception() is None:
