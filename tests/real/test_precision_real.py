@@ -1,6 +1,7 @@
 """Scores of real films' own regions: folded against unfolded, and bfloat16 against float32 by the bars for it.
 
-What the last test prints is what goes into a model's description as ``precisions``, if it passes.
+What the last test prints goes into a model's description as ``precisions`` where it is within the bars: at most .01 at the
+99th percentile and .03 anywhere. The bundled model's is not.
 """
 
 import numpy as np
@@ -17,7 +18,7 @@ from tests.real import films
 
 pytestmark = [pytest.mark.slow, films.SKIP, pytest.mark.timeout(3600)]
 WANTED = 2000
-BY_SET = 45  # films
+BY_SET = 40  # films
 UNFOLDED = 160
 UNKNOWN = DensityReading(Density.UNKNOWN, DensitySource.NONE, Laterality.UNKNOWN)
 
@@ -73,7 +74,7 @@ def test_the_folded_network_gives_the_scores_of_the_one_that_was_trained(model, 
     assert evidence <= 1e-4
 
 
-def test_bfloat16_moves_scores_by_less_than_its_bars(model, regions, single):
+def test_the_model_is_said_to_hold_in_bfloat16_only_if_its_scores_move_by_less_than_the_bars(model, regions, single):
     assert len(regions[0]) >= WANTED
     half = Classifier(model, precision=Precision.BFLOAT16).predict(*regions[:4])
     moved = np.abs(half.malignancy - single.malignancy)
@@ -91,5 +92,6 @@ def test_bfloat16_moves_scores_by_less_than_its_bars(model, regions, single):
         "images_p99": round(float(np.percentile(images, 99)), 5), "images_most": round(float(images.max()), 5),
         "regions_across_an_operating_point": dict(zip(model.points, across, strict=True)),
     })  # fmt: skip
-    assert np.percentile(moved, 99) < 0.01
-    assert moved.max() < 0.03
+    holds = np.percentile(moved, 99) < 0.01 and moved.max() < 0.03
+    assert holds == ("bfloat16" in model.precisions)
+    assert np.median(moved) < 0.003  # what stays is rounding: something else is wrong where it is more
