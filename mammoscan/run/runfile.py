@@ -56,6 +56,7 @@ def render(
                 "unchanged",
                 "skipped",
                 "failed",
+                "gone",
                 "waiting",
                 "withdrawn",
                 "studies",
