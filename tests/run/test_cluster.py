@@ -499,7 +499,7 @@ def test_a_run_waits_for_what_one_before_it_left_running_in_its_folder(tmp_path,
     before, (problem, versions) = asyncio.run(asked())
     assert not before
     assert isinstance(problem, UsageError)
-    assert set(versions) == {"Python", *remote.PACKAGES}
+    assert set(versions) == {"Python", "the vector units", *remote.PACKAGES}
     monkeypatch.setattr(remote._Working, "out", tmp_path / "other")
     assert asyncio.run(remote.ready(order, _Worker))
 
