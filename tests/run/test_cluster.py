@@ -395,11 +395,17 @@ def test_what_a_task_raises_is_raised_here(connected):
 
 def test_workers_that_join_are_given_work_and_those_that_die_are_not_waited_for(connected, stubbed):
     joined = stubbed.add_worker()
-    pool, out, most = connected.pool(3), {}, 0
-    for item in pool.results(Task(n, _slowly, (n,)) for n in range(400)):
+    pool, out, taken, most = connected.pool(3), {}, [], 0
+
+    def feed():
+        for n in range(400):
+            taken.append(n)
+            yield Task(n, _slowly, (n,))
+
+    for item in pool.results(feed()):
         if item is not None:
             out[item[0]] = item[1]
-            most = max(most, len(pool._sent))
+            most = max(most, len(taken) - len(out))
             if len({pid for pid in out.values() if not isinstance(pid, Crashed)}) == 3 and joined.poll() is None:
                 stubbed.kill(joined)
     assert most > 3 * 2
