@@ -77,7 +77,7 @@ def _tree(
         if name is None:
             stack.pop()
             continue
-        path = f"{above}/{name}" if above else top
+        path = os.path.join(above, name) if above else top
         place = f"{inner}/{name}" if inner else name or relative
         folders: list[str] = []
         try:
@@ -93,11 +93,12 @@ def _tree(
             yield Failed(_nothing(path, place), Stage.DISCOVER, Reason.UNREADABLE, error.strerror or "")
             continue
         for entry in listed:
-            found = _entry(f"{path}/{entry}", f"{place}/{entry}" if place else entry, known, follow=follow)
+            lies, shown_as = os.path.join(path, entry), f"{place}/{entry}" if place else entry
+            found = _entry(lies, shown_as, known, follow=follow)
             if found is _FOLDER:
                 folders.append(entry)
             elif found is _LINK:
-                linked.append((f"{path}/{entry}", f"{place}/{entry}" if place else entry))
+                linked.append((lies, shown_as))
             elif isinstance(found, (SourceFile, Skipped, Failed)):
                 yield found
         stack.append((path, place, iter(folders)))

@@ -35,9 +35,9 @@ def analyse(
 ) -> Analysed | Failed:  # fmt: skip
     """Decode, prepare, segment and measure one image. The only place that catches per image.
 
-    cut: how the model's crops are cut (``Bundle.crop``). ranked_by: the model's own ranking of candidate regions (``Bundle.ranking``). traced_by: the network that
-    draws their outlines (``Bundle.outlines``). anonymous: whether the preview must show nothing that could
-    name a person (``only_breast``).
+    cut: how the model's crops are cut (``Bundle.crop``). ranked_by: the model's own ranking of candidate regions
+    (``Bundle.ranking``). traced_by: the network that draws their outlines (``Bundle.outlines``). anonymous: whether
+    the preview must show nothing that could name a person (``only_breast``).
 
     Returns
     -------

@@ -12,6 +12,7 @@ which is for the eye, in 256 steps.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import zlib
 from dataclasses import replace
@@ -106,7 +107,7 @@ def encode_facts(result: Read, root: Path) -> bytes:
     """
     file, header = result.file, result if isinstance(result, Header) else None
     facts = _Facts(
-        place=os.fsencode(file.path)[len(os.fsencode(root)) :].lstrip(b"/"),
+        place=os.fsencode(file.path.relative_to(root)),  # not cut off as text: of `.` no path shows anything
         relative=file.relative,
         size=file.size,
         mtime_ns=file.mtime_ns,
@@ -301,6 +302,8 @@ def _words() -> bytes:
 
 
 _DICTIONARY = _words()
+# Of what is kept of a header: where a version has other fields, every header is read again.
+FORMAT = hashlib.sha256(_DICTIONARY).hexdigest()[:16]
 
 
 def _packed(value: object, level: int = 6) -> bytes:

@@ -41,7 +41,6 @@ CREATE TABLE files (
 CREATE INDEX files_study ON files (study, status);
 CREATE INDEX files_status ON files (status, code);
 CREATE INDEX files_instance ON files (instance);
-CREATE INDEX files_passing ON files (passing) WHERE passing;
 CREATE TABLE todo (study TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE twins (instance TEXT PRIMARY KEY, files TEXT NOT NULL, verdict TEXT NOT NULL) WITHOUT ROWID
 """
@@ -196,7 +195,13 @@ class Inventory:
         path = policy.path(read.relative)
         stamp, sealed = policy.stamp(read.mtime_ns), policy.seal(read.content)
         cursor = self._db.execute(_INSERT, (path, read.size, stamp, *uids, *line, sealed))
-        self._see(known[0] if known else int(cursor.lastrowid or 0))
+        number = known[0] if known else int(cursor.lastrowid or 0)
+        self._see(number)
+        # It was gone from one place and has come up at another.
+        self._db.execute(
+            "DELETE FROM files WHERE instance = ? AND instance <> '' AND status = ? AND id <> ?",
+            (uids[1], Status.GONE, number),
+        )
         for study, instance in {uids, known[1:] if known else uids}:
             self._dirty(study, instance)
         self._changed()
@@ -316,11 +321,30 @@ class Inventory:
                 result = codec.decode_facts(self._policy.unseal(facts), self._root)
             except ValueError:
                 log.warning("what is kept of file %d cannot be read back: it is read again by the next run", number)
-                self._db.execute("UPDATE files SET passing = 1 WHERE id = ?", (number,))
-                self.relist(number, Status.FAILED, Stage.HEADER, Reason.INTERNAL, "")
+                self.relist(number, Status.FAILED, Stage.HEADER, Reason.INTERNAL)
+                self._read_again(number)
                 continue
             rows.append(Row(number, result, status == Status.GONE, content))
         return rows
+
+    def check(self) -> None:
+        """Have every file read again of which what is kept cannot be read back."""
+        after = 0
+        while page := self._db.execute(
+            "SELECT id, facts FROM files WHERE id > ? ORDER BY id LIMIT ?", (after, _PAGE)
+        ).fetchall():
+            after = page[-1][0]
+            for number, facts in page:
+                try:
+                    codec.decode_facts(self._policy.unseal(facts), self._root)
+                except ValueError:
+                    log.warning("what is kept of file %d cannot be read back: it is read again", number)
+                    self._read_again(number)
+
+    def _read_again(self, number: int) -> None:
+        """The header of a file is read by the next pass, whatever its size and time."""
+        self._db.execute("UPDATE files SET passing = 1 WHERE id = ?", (number,))
+        self._changed()
 
     def headers(self) -> Iterator[Header]:
         """The headers of all mammograms in the archive."""
@@ -376,8 +400,9 @@ class Inventory:
         )
 
     def forget_contents(self) -> None:
-        """Every file's content is to be looked at again."""
+        """Every file's content is to be looked at again, and those that carry one instance are to be compared again."""
         self._db.execute("UPDATE files SET content = x'' WHERE content <> x''")
+        self._db.execute("DELETE FROM twins")
         self._changed()
 
     # ------------------------------------------------------------------ how files are listed

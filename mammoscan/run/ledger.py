@@ -169,7 +169,7 @@ class Ledger:
                 path=self._path,
                 remedy="choose a new --out folder, or use the version of mammoscan that wrote it",
             )
-        self.foreign = self._changes() != int(self._meta("changes") or 0) if found == str(SCHEMA) else False
+        self.foreign = str(self._changes()) != self._meta("changes") if found == str(SCHEMA) else False
         if found != str(SCHEMA):
             self._make(old=found == "1")
         self._db.commit()
@@ -216,7 +216,7 @@ class Ledger:
                 self._db.rollback()
             else:
                 self._db.commit()
-                if not self.foreign and self._changes() != int(self._meta("changes") or 0):
+                if not self.foreign and str(self._changes()) != self._meta("changes"):
                     # Counted one further by this very change.
                     self._set_meta("changes", str(self._changes() + 1))
                     self._db.commit()

@@ -21,7 +21,7 @@ from mammoscan.core.domain import Failed, ReportContext, RunSummary, Skipped
 from mammoscan.core.errors import Reason, Stage, UsageError
 from mammoscan.model import bundle as bundles
 from mammoscan.report import pdf_words as words
-from mammoscan.run import keyfile, precision, previews, runfile, tablerows, tables, tasks, withdraw, work
+from mammoscan.run import codec, keyfile, precision, previews, runfile, tablerows, tables, tasks, withdraw, work
 from mammoscan.run.inventory import Facts, Inventory, Status
 from mammoscan.run.ledger import NAME, Ledger
 from mammoscan.run.planner import Planner, Rules
@@ -72,9 +72,9 @@ def run(config: RunConfig, console: Console) -> RunSummary:
     ModelError
         When the model cannot be used.
     """
-    if config.cluster is not None:  # others work in folders of their own
-        absolute = {name: getattr(config, name).absolute() for name in ("archive", "out")}
-        config = replace(config, **absolute, model=config.model and config.model.absolute())
+    # Workers have folders of their own that they work in.
+    places = {name: getattr(config, name).absolute() for name in ("archive", "out")}
+    config = replace(config, **places, model=config.model and config.model.absolute())
     try:
         return _run(config, console)
     except (OSError, sqlite3.Error, MemoryError) as error:
@@ -190,6 +190,7 @@ class Run:
             store.remove_partial_files(config.out)
         if ledger.cut_off:
             bad = list(ledger.unreadable())
+            self.inventory.check()
             ledger.checked()
             for uid in bad:  # done again, if its files are in the archive
                 self.inventory.to_do(uid)
@@ -218,7 +219,7 @@ class Run:
     def _take_stock(self) -> None:
         """Hold the archive against the inventory; read the headers of what is new or changed."""
         config, clock = self.config, time.monotonic()
-        reader = f"{__version__} {tablerows.VERSION}"
+        reader = f"{__version__} {codec.FORMAT} {tablerows.VERSION}"
         again = self.ledger.fact(_READER) != reader or config.compare_content
         if config.compare_content:
             self.inventory.forget_contents()

@@ -73,7 +73,7 @@ def _plan(uid: str, results: list[Result]) -> StudyPlan:
     failed = [r for r in results if isinstance(r, Failed)]
     stating = [s for s in skipped if s.densities]
     patients = [(h.patient.patient_id, h.patient.issuer) for h in headers]
-    if _differ([*patients, *(s.patient for s in stating if s.patient[0])]):
+    if differ([*patients, *(s.patient for s in stating if s.patient[0])]):
         failed += [_failed(h, Reason.MIXED_PATIENTS) for h in headers]
         headers, stating = [], []
     if any(identifier for identifier, _ in patients):
@@ -85,7 +85,7 @@ def _plan(uid: str, results: list[Result]) -> StudyPlan:
     return StudyPlan(uid, tuple(headers), skipped, tuple(failed), densities)
 
 
-def _differ(patients: list[tuple[str, str]]) -> bool:
+def differ(patients: list[tuple[str, str]]) -> bool:
     """Whether these are two patients: two identifiers, or one of two issuers. A missing one says nothing."""
     return len({identifier for identifier, _ in patients if identifier}) > 1 or len({i for _, i in patients if i}) > 1
 

@@ -125,14 +125,15 @@ class Planner:
         """
         if not rows or not plan.headers:
             return {}
-        patients = {(h.patient.patient_id, h.patient.issuer) for h in plan.headers}
+        patients = [(h.patient.patient_id, h.patient.issuer) for h in plan.headers]
         present = {h.sop_instance_uid for h in plan.headers}
-        found = {}
+        found: dict[int, Header] = {}
         for row in rows:
             header = self._ruled(row)
             if not isinstance(header, Header) or self._policy.uid(header.study.study_instance_uid) != uid:
                 continue
-            same = patients == {(header.patient.patient_id, header.patient.issuer)}
+            own = (header.patient.patient_id, header.patient.issuer)
+            same = own[0] == patients[0][0] and not plans.differ([*patients, own])
             record = self._ledger.image(self._policy.uid(header.sop_instance_uid))
             key = self.image_key(header, self._density(header, plan.densities))
             if same and header.sop_instance_uid not in present and record and not record.reason and record.key == key:

@@ -228,6 +228,7 @@ class Pump:
         if not begun.made and self._engine.planner.reported(begun.study, self._engine.out):
             self._engine.planner.list_images(begun.study)
             self._close(begun)
+            self._reports.advance()
         else:
             self._engine.pool.add(self._report_task(begun))
 

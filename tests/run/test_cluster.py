@@ -23,7 +23,7 @@ from tests.clusters import ROOT, Cluster, until
 from tests.devices import TimedDevice
 from tests.storms import bars
 
-pytest.importorskip("distributed")
+pytest.importorskip("distributed", reason="needs the extra mammoscan[cluster]")
 
 STUB = {"HOOK_STUB": "1"}
 CREATED = ("20250101", "120000")

@@ -1,6 +1,7 @@
 """What the state file keeps comes back the same."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,15 @@ def test_what_a_header_said_comes_back_the_same_also_where_the_archive_lies_else
     there = codec.decode_facts(kept, Path("/moved"))
     assert there.file.path == Path("/moved") / "sub" / "Żółć\udcff.dcm"
     assert codec.encode_facts(read, ROOT) == kept
+
+
+@pytest.mark.parametrize("root", [".", "..", "/", "here", "a/../b"])
+def test_a_file_is_found_again_however_the_archive_is_named(root):
+    for place in ("x.dcm", "sub/x.dcm", "..x/.y"):
+        file = SourceFile(Path(os.path.join(Path(root), place)), place, 1, 2)  # noqa: PTH118 (as the walk makes it)
+        kept = codec.encode_facts(dataclasses.replace(HEADER, file=file), Path(root))
+        assert codec.decode_facts(kept, Path(root)).file == file
+        assert codec.decode_facts(kept, Path("/moved")).file.path == Path("/moved") / place
 
 
 def _scored():

@@ -9,6 +9,7 @@ from contextlib import closing
 import pydicom
 import pytest
 
+from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import View
 from mammoscan.run import pipeline, tasks
 from mammoscan.run.ledger import NAME
@@ -230,3 +231,60 @@ def test_a_picture_that_is_lost_between_analysis_and_report_is_drawn_again(case,
 def test_no_pictures_are_left_when_the_reports_stand(case):
     assert not (case / "out" / ".previews").exists()
     assert bars.half_written(case / "out") == []
+
+
+@pytest.mark.parametrize("named", [".", "../archive"])
+def test_the_archive_may_be_named_from_within(case, named, monkeypatch):
+    """Only the first run reads headers: the second finds the files by what the state file says."""
+    shutil.rmtree(case / "out")
+    monkeypatch.chdir(case / "archive")
+    assert small.run(named, case / "out", write=("none",)).analysed == 3
+    assert small.run(named, case / "out", write=("none",), analysis=AnalysisConfig(threshold=0.5)).analysed == 3
+
+
+def test_a_file_of_which_what_is_kept_cannot_be_read_back_is_read_again(case):
+    before = _results(case)
+    with closing(sqlite3.connect(case / "out" / NAME)) as db, db:
+        db.execute("UPDATE files SET facts = x'00' WHERE path = 'anna-cc.dcm'")
+    summary = _run(case)
+    assert (summary.failed, summary.analysed, summary.unchanged) == (0, 0, 3)
+    assert _results(case) == before
+    with closing(sqlite3.connect(case / "out" / NAME)) as db:
+        assert len(db.execute("SELECT facts FROM files WHERE path = 'anna-cc.dcm'").fetchone()[0]) > 100
+
+
+def test_two_files_of_one_instance_are_held_against_each_other_again_where_contents_are_compared(case):
+    copy = case / "archive" / "copy.dcm"
+    shutil.copy2(case / "archive" / "berta-cc.dcm", copy)
+    _run(case)
+    assert _listed(case)["copy.dcm"] == ("skipped", "duplicate")
+    status, content = copy.stat(), bytearray(copy.read_bytes())
+    content[-1000:] = bytes(1000)
+    copy.write_bytes(content)
+    os.utime(copy, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    _run(case)
+    assert _listed(case)["copy.dcm"] == ("skipped", "duplicate")
+    _run(case, compare_content=True)
+    assert {_listed(case)[name] for name in ("copy.dcm", "berta-cc.dcm")} == {("failed", "conflicting-uid")}
+
+
+def test_a_file_that_comes_up_elsewhere_nights_after_it_was_gone_is_listed_where_it_lies(case):
+    (case / "archive" / "berta-cc.dcm").rename(case / "berta-cc.dcm")
+    assert _run(case).gone == 1
+    (case / "berta-cc.dcm").rename(case / "archive" / "elsewhere.dcm")
+    summary = _run(case)
+    assert (summary.gone, summary.analysed, summary.unchanged) == (0, 0, 3)
+    assert {"berta-cc.dcm", "elsewhere.dcm"} & set(_listed(case)) == {"elsewhere.dcm"}
+
+
+@pytest.mark.parametrize(("patient", "kept"), [({"IssuerOfPatientID": "HOSPITAL"}, 2), ({"PatientID": "OTHER"}, 0)])
+def test_what_was_found_in_files_that_are_gone_stays_only_with_the_same_patient(case, patient, kept):
+    """An issuer that only the later file states makes nobody another patient; another identifier does."""
+    for name in ("anna-cc.dcm", "anna-mlo.dcm"):
+        (case / "archive" / name).unlink()
+    later = small.image(small.ANNA, view=View.CC, seed=7, instance=9)
+    for keyword, value in patient.items():
+        setattr(later, keyword, value)
+    small.write(case / "archive" / "later.dcm", later)
+    _run(case)
+    assert len([r for r in small.table(case / "out", "images") if r["study_instance_uid"] == ANNA]) == kept + 1

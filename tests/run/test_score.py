@@ -181,10 +181,10 @@ def test_what_is_said_is_the_same_to_the_last_bit_with_every_size_of_batch_that_
     [(80e9, 256), (78.9e9, 256), (24e9, 64), (8e9, 32), (2e9, 16), (0, 16), (1e15, 512)],
 )
 def test_a_batch_fills_half_of_the_memory_that_a_gpu_says_it_has(monkeypatch, memory, size):
-    tensorflow = pytest.importorskip("tensorflow")
+    import tensorflow as tf
     from tensorflow.python.client import device_lib
 
-    monkeypatch.setattr(tensorflow.config, "list_physical_devices", lambda kind: [SimpleNamespace(kind=kind)])
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [SimpleNamespace(kind=kind)])
 
     def devices(options):
         assert options.gpu_options.allow_growth, "the list would take the whole card"
@@ -192,17 +192,17 @@ def test_a_batch_fills_half_of_the_memory_that_a_gpu_says_it_has(monkeypatch, me
         return [SimpleNamespace(device_type=kind, memory_limit=limit) for kind, limit in said]
 
     monkeypatch.setattr(device_lib, "list_local_devices", devices)
-    assert classify._batch_sizes(tensorflow) == (size, size)
+    assert classify._batch_sizes(tf) == (size, size)
 
 
 def test_tensorflow_says_the_memory_of_its_devices_under_the_name_that_is_read(monkeypatch):
     """The name that was read before is in no answer of TensorFlow's, so that every GPU got the CPU's batches."""
-    tensorflow = pytest.importorskip("tensorflow")
+    import tensorflow as tf
     from tensorflow.python.client import device_lib
 
     assert [d.memory_limit > 0 for d in device_lib.list_local_devices() if d.device_type == "CPU"] == [True]
-    monkeypatch.setattr(tensorflow.config, "list_physical_devices", lambda _: [])
-    assert classify._batch_sizes(tensorflow) == (classify.CPU_BATCH, classify.MOST_CPU_BATCH)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    assert classify._batch_sizes(tf) == (classify.CPU_BATCH, classify.MOST_CPU_BATCH)
 
 
 def test_a_score_of_a_row_is_the_same_to_the_last_bit_whatever_rows_stand_with_it(model):
