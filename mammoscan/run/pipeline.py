@@ -150,6 +150,7 @@ class Run:
         self.precision = precision.settled(config.precision, self.bundle, ledger, console)
         self.counts = Counts()
         self._told = bytearray()  # a bit a file whose failure is in the log
+        self._damaged: list[str] = []  # studies of which something could not be read back when the run began
         self._looked = time.monotonic()
         self._patience = LOOK_SECONDS
 
@@ -189,10 +190,10 @@ class Run:
         if ledger.cut_off or not ledger.fact(_READER):
             store.remove_partial_files(config.out)
         if ledger.cut_off:
-            bad = list(ledger.unreadable())
+            self._damaged = list(dict.fromkeys(ledger.unreadable()))
             self.inventory.check()
             ledger.checked()
-            for uid in bad:  # done again, if its files are in the archive
+            for uid in self._damaged:  # done again, if its files are in the archive
                 self.inventory.to_do(uid)
         withdraw.complete(ledger, config.out)  # what a killed run left to be removed
         for uid in self._lost_outputs():
@@ -417,11 +418,15 @@ class Run:
         changed = bool(self.counts.analysed or self.counts.studies or self.counts.withdrawn)
         for number, path, code in self.inventory.failures():
             self._tell(number, path, Reason.of(code))
+        missing: list[str] = []
         if not tables.current(ledger, config.out):
-            differs, bad = tables.write(ledger, self.inventory, config.out)
+            differs, missing = tables.write(ledger, self.inventory, config.out)
             changed |= differs
-            for uid in bad:
-                self._lost_record(uid)
+        for uid in missing:
+            self._lost_record(uid, "are missing in the tables")
+        for uid in self._damaged:
+            if uid not in missing and ledger.has_study(uid) and ledger.study(uid) is None:
+                self._lost_record(uid, "stay in the tables as they were")
         summary = self._summary()
         run_file = config.out / "run.json"
         if changed or not run_file.exists():
@@ -465,7 +470,7 @@ class Run:
             withdrawn=self.counts.withdrawn,
         )
 
-    def _lost_record(self, uid: str) -> None:
+    def _lost_record(self, uid: str, tabled: str) -> None:
         if self.inventory.has_study(uid):
             self.inventory.to_do(uid)
             said = "they are made again by the next run"
@@ -473,7 +478,7 @@ class Run:
             said = "bring its files back to the archive to have them done again"
         log.warning("the record of study %s cannot be read back", uid)
         self.console.error(
-            f"the results of study {uid} cannot be read back and are missing in the tables; its reports stand in "
+            f"the results of study {uid} cannot be read back and {tabled}; its reports stand in "
             f"{store.study_folder(uid)} ({said})"
         )
 
