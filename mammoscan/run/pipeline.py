@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mammoscan.archive.density import DensityTable
-    from mammoscan.core.console import Console
+    from mammoscan.core.console import Console, Ticker
     from mammoscan.core.domain import Header, OperatingPoint, SourceFile
     from mammoscan.model.bundle import Bundle
     from mammoscan.run.config import RunConfig
@@ -317,29 +317,41 @@ class Run:
                 planner.judge(waiting.pop(item[0]), verdict_)
 
     def _plan(self, planner: Planner) -> tuple[int, int]:
-        """List the files of studies that are to be planned; those whose results stand are done. What is left: images, studies."""
+        """Plan what is to be planned; studies whose results stand are done. What is left: images, studies.
+
+        What was reported before is planned first of all, so that results that the archive contradicts by now are
+        withdrawn at once. Studies without results are counted here and planned when they are worked on.
+        """
         images = studies = 0
         for uid in self.inventory.studies_to_do():
-            study = planner.study(uid)
-            self._list_others(study)
-            if not study.images:
-                own = study.own(self.policy)
-                self._withdrawn(withdraw.withdraw(self.ledger, self.config.out, uid, own, self.policy.uid))
-                self._list_others(study)
-                self.inventory.done(uid)
-                continue
-            states = {
-                image.written.sop_instance_uid: planner.stands(image, self.ledger.image(image.written.sop_instance_uid))
-                for image in study.images
-            }
-            if all(states.values()) and planner.reported(study, self.config.out):
-                planner.list_images(study)
-                self.inventory.done(uid)
-            else:
-                images += sum(not state for state in states.values())
+            count: int | None = 0 if self.ledger.has_study(uid) else self.inventory.pending(uid)
+            if not count:
+                count = self._begun(planner, planner.study(uid))
+            if count is not None:
+                images += count
                 studies += 1
         self.ledger.commit()
         return images, studies
+
+    def _begun(self, planner: Planner, study: PlannedStudy) -> int | None:
+        """List a study's files that are no images; how many images are to be analysed.
+
+        None where there is nothing to do: its results stand, or it has none.
+        """
+        self._list_others(study)
+        if not study.images:
+            own = study.own(self.policy)
+            self._withdrawn(withdraw.withdraw(self.ledger, self.config.out, study.uid, own, self.policy.uid))
+            self._list_others(study)
+            self.inventory.done(study.uid)
+            return None
+        records = ((image, self.ledger.image(image.written.sop_instance_uid)) for image in study.images)
+        states = [planner.stands(image, record) for image, record in records]
+        if all(states) and planner.reported(study, self.config.out):
+            planner.list_images(study)
+            self.inventory.done(study.uid)
+            return None
+        return sum(not state for state in states)
 
     def _list_others(self, study: PlannedStudy) -> None:
         for number, other in study.others:
@@ -367,19 +379,33 @@ class Run:
         settings = Settings(
             config.analysis, bundle.crop, bundle.ranking, bundle.outlines, self.policy.anonymous, self.precision
         )  # fmt: skip
-        with (
-            self.console.stages(("analysing images", images), ("writing reports", studies)) as tickers,
-            contextlib.closing(Scorer(bundle, config, self.point.finding, precision=self.precision)) as scorer,
-        ):
-            engine = Engine(
-                out=config.out, pool=pool, scorer=scorer, planner=planner, inventory=self.inventory,
-                ledger=self.ledger, policy=self.policy, settings=settings, breast=bundle.breast, context=self._context,
-                write=config.write, tell=self._tell, withdrawn=self._withdrawn, look=self._look,
-                image_task=self.workplace.image_task,
-            )  # fmt: skip
-            plans = (planner.study(uid) for uid in self.inventory.studies_to_do())
-            Pump(engine, self.counts, *tickers).run(plan for plan in plans if plan.images)
-            self.counts.seconds[Stage.CLASSIFY.value] += scorer.seconds
+        with self.console.stages(("analysing images", images), ("writing reports", studies)) as tickers:
+            plans = self._to_work(planner, *tickers)
+            first = next(plans, None)
+            if first is None:
+                return
+            with contextlib.closing(Scorer(bundle, config, self.point.finding, precision=self.precision)) as scorer:
+                engine = Engine(
+                    out=config.out, pool=pool, scorer=scorer, planner=planner, inventory=self.inventory,
+                    ledger=self.ledger, policy=self.policy, settings=settings, breast=bundle.breast,
+                    context=self._context, write=config.write, tell=self._tell, withdrawn=self._withdrawn,
+                    look=self._look, image_task=self.workplace.image_task,
+                )  # fmt: skip
+                Pump(engine, self.counts, *tickers).run(itertools.chain([first], plans))
+                self.counts.seconds[Stage.CLASSIFY.value] += scorer.seconds
+
+    def _to_work(self, planner: Planner, images: Ticker, reports: Ticker) -> Iterator[PlannedStudy]:
+        """The studies on which there is something to do, planned one by one."""
+        for uid in self.inventory.studies_to_do():
+            counted = 0 if self.ledger.has_study(uid) else self.inventory.pending(uid)
+            study = planner.study(uid)
+            count = self._begun(planner, study)
+            if others := max(0, counted - (count or 0)):  # counted as images, and by some rule they are none
+                images.advance(skipped=others, amount=others)
+            if count is None:
+                reports.advance()
+            else:
+                yield study
 
     def _look(self) -> None:
         """Bring the tables up to date now and then, so that a person can look before the run is over."""
