@@ -24,7 +24,7 @@ from pydicom.uid import (
 
 from mammoscan.archive import archives
 from mammoscan.core.errors import InputError, Reason
-from mammoscan.core.values import valid_uid
+from mammoscan.core.values import TAGS, valid_uid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableSequence
@@ -58,6 +58,8 @@ _ENCODINGS = {
 _DEFLATED = {DeflatedExplicitVRLittleEndian, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
 _ENCAPSULATED = "1.2.840.10008.1.2.4."  # and RLE: explicit VR, little endian (PS3.5 A.4)
 _RLE = "1.2.840.10008.1.2.5"
+# What is kept of the file meta information
+_META = {BaseTag(0x00020002): "MediaStorageSOPClassUID", BaseTag(0x00020010): "TransferSyntaxUID"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +118,13 @@ def open_dataset(stream: BinaryIO, size: int, *, most_inflated: int | None = Non
     # Without the mark, bytes that merely begin like a data set must at least say what they are.
     if not has_magic and not valid_uid(str(ds.get("SOPClassUID", ""))):
         raise InputError(Reason.NOT_DICOM)
-    ds.file_meta = FileMetaDataset()
-    for keyword in ("MediaStorageSOPClassUID", "TransferSyntaxUID"):
-        if meta.get(keyword):
-            setattr(ds.file_meta, keyword, meta[keyword])
+    ds.file_meta = FileMetaDataset({tag: _uid(tag, meta[name]) for tag, name in _META.items() if meta.get(name)})
     return Opened(ds, rest)
+
+
+def _uid(tag: BaseTag, uid: str) -> RawDataElement:
+    content = uid.encode("ascii", "replace")
+    return RawDataElement(tag, "UI", len(content), content, 0, is_implicit_VR=False, is_little_endian=True)
 
 
 def _start(head: bytes, stream: BinaryIO) -> int:
@@ -157,7 +161,6 @@ def _file_meta(head: bytes, start: int) -> tuple[dict[str, str], int]:
 
     What does not look so is left to pydicom: the UIDs found so far and no transfer syntax.
     """
-    wanted = {0x0002: "MediaStorageSOPClassUID", 0x0010: "TransferSyntaxUID"}
     found: dict[str, str] = {}
     at = start
     while at + 12 <= len(head):
@@ -171,8 +174,8 @@ def _file_meta(head: bytes, start: int) -> tuple[dict[str, str], int]:
             (length,), at = struct.unpack_from("<I", head, at + 8), at + 12
         else:
             (length,), at = struct.unpack_from("<H", head, at + 6), at + 8
-        if element in wanted:
-            found[wanted[element]] = head[at : at + length].decode("ascii", "replace").strip(" \x00")
+        if (tag := group << 16 | element) in _META:
+            found[_META[tag]] = head[at : at + length].decode("ascii", "replace").strip(" \x00")
         at += length
     found.pop("TransferSyntaxUID", None)
     return found, start
@@ -248,7 +251,7 @@ def _scan(
                 break
             else:
                 value, length = odd
-        tag = BaseTag(number)
+        tag = TAGS.get(number) or BaseTag(number)
         if length == _UNDEFINED:
             if name != "SQ":
                 break

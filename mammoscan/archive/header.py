@@ -132,7 +132,7 @@ def classify(ds: Dataset, file: SourceFile) -> Header | Skipped | Failed:
     """Tell mammograms from everything else; one that cannot be identified is ``Failed``."""
     sop_class = text(ds, "SOPClassUID")
     meta = getattr(ds, "file_meta", None)
-    if sop_class == DICOMDIR_STORAGE or str(getattr(meta, "MediaStorageSOPClassUID", "")) == DICOMDIR_STORAGE:
+    if DICOMDIR_STORAGE in {sop_class, text(meta, "MediaStorageSOPClassUID") if meta else ""}:
         return Skipped(file, Stage.HEADER, Reason.DICOMDIR)
     study, instance = whole(ds, "StudyInstanceUID").text, whole(ds, "SOPInstanceUID").text
     modality = text(ds, "Modality").upper()
@@ -183,9 +183,12 @@ def _identity_problem(ds: Dataset) -> tuple[Reason, str] | None:
     return None
 
 
+_SWITCHED = tuple((Flag(rule.code), rule) for rule in rules.SWITCHABLE)
+
+
 def apply_rules(header: Header, include: tuple[str, ...]) -> Header | Skipped:
     """Skip an image by its rule, unless ``include`` switches the rule off."""
-    met = (rule for rule in rules.SWITCHABLE if Flag(rule.code) in header.flags and rule.switch not in include)
+    met = (rule for flag, rule in _SWITCHED if flag in header.flags and rule.switch not in include)
     reason = header.skip or next((Reason.of(rule.code) for rule in met), None)
     if reason is None:
         return header
@@ -237,7 +240,7 @@ def parse_header(ds: Dataset, file: SourceFile) -> Header:
         sop_class_uid=sop_class,
         sop_instance_uid=uids[0],
         series_instance_uid=uids[1],
-        transfer_syntax_uid=str(getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", "")),
+        transfer_syntax_uid=text(meta, "TransferSyntaxUID") if (meta := getattr(ds, "file_meta", None)) else "",
         modality=modality,
         series_number=integer(ds, "SeriesNumber"),
         instance_number=integer(ds, "InstanceNumber"),
@@ -281,10 +284,9 @@ def parse_header(ds: Dataset, file: SourceFile) -> Header:
         magnification=magnification,
         burned_in=burned_in,
         lossy=lossy,
-        flags=(),  # last: reading the texts adds some
+        flags=tuple(dict.fromkeys(flags)),  # last: reading the texts adds some
         skip=None,
     )
-    header = replace(header, flags=tuple(dict.fromkeys(flags)))
     if specimen:
         return replace(header, skip=Reason.SPECIMEN)
     if (integer(ds, "NumberOfFrames") or 1) > 1:

@@ -47,12 +47,17 @@ _UNREADABLE = "\ufffd"
 LONGEST = {"SH": 16, "LO": 64, "PN": 64}  # characters (PS3.5 6.2); of a person's name in each of its groups
 
 
+# The tags that are asked for, by number. A data set is a dictionary, which finds the very same object without asking
+# whether two are equal; pydicom's tags answer that slowly.
+TAGS: dict[int, BaseTag] = {}
+
+
 @cache
 def _entry(keyword: str) -> tuple[BaseTag, str]:
-    tag = tag_for_keyword(keyword)
-    if tag is None:
+    number = tag_for_keyword(keyword)
+    if number is None:
         raise KeyError(f"no such attribute: {keyword}")
-    return Tag(tag), dictionary_VR(tag)
+    return TAGS.setdefault(number, Tag(number)), dictionary_VR(number)
 
 
 def texts(ds: Dataset, keyword: str) -> list[str]:
@@ -111,6 +116,8 @@ def whole(ds: Dataset, keyword: str) -> Line:
 
 def one_line(written: str) -> str:
     """Text without what no line of text holds: control characters become blanks, lone surrogates U+FFFD."""
+    if written.isprintable():  # none of them is
+        return written.strip()
     return _SURROGATES.sub(_UNREADABLE, _INVISIBLE.sub("", _CONTROLS.sub(" ", written))).strip()
 
 

@@ -292,6 +292,13 @@ class Inventory:
         if cursor.rowcount:
             self._changed()
 
+    def pending(self, study: str) -> int:
+        """How many mammograms of a study are neither analysed nor listed as anything else."""
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM files WHERE study = ? AND status = ?", (study, Status.PENDING)
+        ).fetchone()
+        return int(count)
+
     def done(self, study: str) -> None:
         """A study's results stand."""
         cursor = self._db.execute("DELETE FROM todo WHERE study = ?", (study,))

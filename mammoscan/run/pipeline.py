@@ -20,6 +20,7 @@ from mammoscan.core import faults, store, verdict
 from mammoscan.core.domain import Failed, ReportContext, RunSummary, Skipped
 from mammoscan.core.errors import Reason, Stage, UsageError
 from mammoscan.model import bundle as bundles
+from mammoscan.model import engine
 from mammoscan.report import pdf_words as words
 from mammoscan.run import codec, keyfile, precision, previews, runfile, tablerows, tables, tasks, withdraw, work
 from mammoscan.run.inventory import Facts, Inventory, Status
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mammoscan.archive.density import DensityTable
-    from mammoscan.core.console import Console
+    from mammoscan.core.console import Console, Ticker
     from mammoscan.core.domain import Header, OperatingPoint, SourceFile
     from mammoscan.model.bundle import Bundle
     from mammoscan.run.config import RunConfig
@@ -62,7 +63,7 @@ def run(config: RunConfig, console: Console) -> RunSummary:
     ------
     UsageError
         When the archive is not a readable folder, the output folder would be the archive or holds results under
-        other names, or the key of the pseudonyms cannot be used.
+        other names, the key of the pseudonyms cannot be used, or TensorFlow is not installed.
     LabelError
         When the table of densities cannot be used.
     LockedError
@@ -150,6 +151,7 @@ class Run:
         self.precision = precision.settled(config.precision, self.bundle, ledger, console)
         self.counts = Counts()
         self._told = bytearray()  # a bit a file whose failure is in the log
+        self._damaged: list[str] = []  # studies of which something could not be read back when the run began
         self._looked = time.monotonic()
         self._patience = LOOK_SECONDS
 
@@ -189,10 +191,10 @@ class Run:
         if ledger.cut_off or not ledger.fact(_READER):
             store.remove_partial_files(config.out)
         if ledger.cut_off:
-            bad = list(ledger.unreadable())
+            self._damaged = list(dict.fromkeys(ledger.unreadable()))
             self.inventory.check()
             ledger.checked()
-            for uid in bad:  # done again, if its files are in the archive
+            for uid in self._damaged:  # done again, if its files are in the archive
                 self.inventory.to_do(uid)
         withdraw.complete(ledger, config.out)  # what a killed run left to be removed
         for uid in self._lost_outputs():
@@ -316,29 +318,41 @@ class Run:
                 planner.judge(waiting.pop(item[0]), verdict_)
 
     def _plan(self, planner: Planner) -> tuple[int, int]:
-        """List the files of studies that are to be planned; those whose results stand are done. What is left: images, studies."""
+        """Plan what is to be planned; studies whose results stand are done. What is left: images, studies.
+
+        What was reported before is planned first of all, so that results that the archive contradicts by now are
+        withdrawn at once. Studies without results are counted here and planned when they are worked on.
+        """
         images = studies = 0
         for uid in self.inventory.studies_to_do():
-            study = planner.study(uid)
-            self._list_others(study)
-            if not study.images:
-                own = study.own(self.policy)
-                self._withdrawn(withdraw.withdraw(self.ledger, self.config.out, uid, own, self.policy.uid))
-                self._list_others(study)
-                self.inventory.done(uid)
-                continue
-            states = {
-                image.written.sop_instance_uid: planner.stands(image, self.ledger.image(image.written.sop_instance_uid))
-                for image in study.images
-            }
-            if all(states.values()) and planner.reported(study, self.config.out):
-                planner.list_images(study)
-                self.inventory.done(uid)
-            else:
-                images += sum(not state for state in states.values())
+            count: int | None = 0 if self.ledger.has_study(uid) else self.inventory.pending(uid)
+            if not count:
+                count = self._begun(planner, planner.study(uid))
+            if count is not None:
+                images += count
                 studies += 1
         self.ledger.commit()
         return images, studies
+
+    def _begun(self, planner: Planner, study: PlannedStudy) -> int | None:
+        """List a study's files that are no images; how many images are to be analysed.
+
+        None where there is nothing to do: its results stand, or it has none.
+        """
+        self._list_others(study)
+        if not study.images:
+            own = study.own(self.policy)
+            self._withdrawn(withdraw.withdraw(self.ledger, self.config.out, study.uid, own, self.policy.uid))
+            self._list_others(study)
+            self.inventory.done(study.uid)
+            return None
+        records = ((image, self.ledger.image(image.written.sop_instance_uid)) for image in study.images)
+        states = [planner.stands(image, record) for image, record in records]
+        if all(states) and planner.reported(study, self.config.out):
+            planner.list_images(study)
+            self.inventory.done(study.uid)
+            return None
+        return sum(not state for state in states)
 
     def _list_others(self, study: PlannedStudy) -> None:
         for number, other in study.others:
@@ -366,19 +380,33 @@ class Run:
         settings = Settings(
             config.analysis, bundle.crop, bundle.ranking, bundle.outlines, self.policy.anonymous, self.precision
         )  # fmt: skip
-        with (
-            self.console.stages(("analysing images", images), ("writing reports", studies)) as tickers,
-            contextlib.closing(Scorer(bundle, config, self.point.finding, precision=self.precision)) as scorer,
-        ):
-            engine = Engine(
-                out=config.out, pool=pool, scorer=scorer, planner=planner, inventory=self.inventory,
-                ledger=self.ledger, policy=self.policy, settings=settings, breast=bundle.breast, context=self._context,
-                write=config.write, tell=self._tell, withdrawn=self._withdrawn, look=self._look,
-                image_task=self.workplace.image_task,
-            )  # fmt: skip
-            plans = (planner.study(uid) for uid in self.inventory.studies_to_do())
-            Pump(engine, self.counts, *tickers).run(plan for plan in plans if plan.images)
-            self.counts.seconds[Stage.CLASSIFY.value] += scorer.seconds
+        with self.console.stages(("analysing images", images), ("writing reports", studies)) as tickers:
+            plans = self._to_work(planner, *tickers)
+            first = next(plans, None)
+            if first is None:
+                return
+            with contextlib.closing(Scorer(bundle, config, self.point.finding, precision=self.precision)) as scorer:
+                place = Engine(
+                    out=config.out, pool=pool, scorer=scorer, planner=planner, inventory=self.inventory,
+                    ledger=self.ledger, policy=self.policy, settings=settings, breast=bundle.breast,
+                    context=self._context, write=config.write, tell=self._tell, withdrawn=self._withdrawn,
+                    look=self._look, image_task=self.workplace.image_task,
+                )  # fmt: skip
+                Pump(place, self.counts, *tickers).run(itertools.chain([first], plans))
+                self.counts.seconds[Stage.CLASSIFY.value] += scorer.seconds
+
+    def _to_work(self, planner: Planner, images: Ticker, reports: Ticker) -> Iterator[PlannedStudy]:
+        """The studies on which there is something to do, planned one by one."""
+        for uid in self.inventory.studies_to_do():
+            counted = 0 if self.ledger.has_study(uid) else self.inventory.pending(uid)
+            study = planner.study(uid)
+            count = self._begun(planner, study)
+            if others := max(0, counted - (count or 0)):  # counted as images, and by some rule they are none
+                images.advance(skipped=others, amount=others)
+            if count is None:
+                reports.advance()
+            else:
+                yield study
 
     def _look(self) -> None:
         """Bring the tables up to date now and then, so that a person can look before the run is over."""
@@ -417,11 +445,15 @@ class Run:
         changed = bool(self.counts.analysed or self.counts.studies or self.counts.withdrawn)
         for number, path, code in self.inventory.failures():
             self._tell(number, path, Reason.of(code))
+        missing: list[str] = []
         if not tables.current(ledger, config.out):
-            differs, bad = tables.write(ledger, self.inventory, config.out)
+            differs, missing = tables.write(ledger, self.inventory, config.out)
             changed |= differs
-            for uid in bad:
-                self._lost_record(uid)
+        for uid in missing:
+            self._lost_record(uid, "are missing in the tables")
+        for uid in self._damaged:
+            if uid not in missing and ledger.has_study(uid) and ledger.study(uid) is None:
+                self._lost_record(uid, "stay in the tables as they were")
         summary = self._summary()
         run_file = config.out / "run.json"
         if changed or not run_file.exists():
@@ -465,7 +497,7 @@ class Run:
             withdrawn=self.counts.withdrawn,
         )
 
-    def _lost_record(self, uid: str) -> None:
+    def _lost_record(self, uid: str, tabled: str) -> None:
         if self.inventory.has_study(uid):
             self.inventory.to_do(uid)
             said = "they are made again by the next run"
@@ -473,7 +505,7 @@ class Run:
             said = "bring its files back to the archive to have them done again"
         log.warning("the record of study %s cannot be read back", uid)
         self.console.error(
-            f"the results of study {uid} cannot be read back and are missing in the tables; its reports stand in "
+            f"the results of study {uid} cannot be read back and {tabled}; its reports stand in "
             f"{store.study_folder(uid)} ({said})"
         )
 
@@ -499,6 +531,7 @@ class Workplace:
 def _workplace(config: RunConfig, console: Console) -> Iterator[Workplace]:
     """The cores of this machine, where the network runs in this process; or a cluster, where it runs in its workers."""
     if config.cluster is None:
+        engine.needed()
         workers = _workers(config, console)
         yield Workplace(
             str(workers),

@@ -6,7 +6,9 @@ arguments are picklable and no state is global.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import multiprocessing
 import os
 import signal
 from collections import deque
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from joblib.executor import get_memmapping_executor
+from joblib.externals.loky.backend.process import LokyProcess
 
 from mammoscan.core import logs
 
@@ -135,6 +138,13 @@ class WorkPool(Generic[Key]):
 
     def kill(self) -> None:
         """End all workers at once; what they were doing is lost."""
+        # loky's thread raises (KeyError) when it is told to kill workers while tasks wait that none has taken. Workers
+        # that died are a case which it handles: then every future has its end.
+        for process in multiprocessing.active_children():
+            if isinstance(process, LokyProcess) and process.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+        wait(self._futures)
         self._futures.clear()
         _executor(self.workers).shutdown(wait=True, kill_workers=True)
 
@@ -186,8 +196,6 @@ def worker_count(asked: int) -> int:
 
 def can_start_workers() -> bool:
     """Whether this machine gives the semaphores that worker processes are led by (/dev/shm may be read-only or full)."""
-    import multiprocessing
-
     held = []
     try:
         # More than the executor needs; those of the plain context vanish with the objects.

@@ -346,16 +346,31 @@ def _run(pool, feed, **options):
     return dict(item for item in pool.results(iter(feed), **options) if item is not None)
 
 
-def test_every_task_comes_back_once_and_what_it_said_is_in_the_log(connected, caplog):
-    logging.getLogger("mammoscan").propagate = True
+class _Heard(logging.Handler):
+    """What is logged under a name, each line as often as it is said."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.lines = []
+        self._logger = logging.getLogger(name)
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+    def __enter__(self):
+        self._logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_):
+        self._logger.removeHandler(self)
+
+
+def test_every_task_comes_back_once_and_what_it_said_is_in_the_log(connected):
     pool = connected.pool(3)
     assert _run(pool, [Task(n, _square, (n,)) for n in range(200)]) == {n: n * n for n in range(200)}
-    assert _run(pool, [Task(n, _say, (n,)) for n in range(3)]) == {0: 0, 1: 1, 2: 2}
-    assert sorted(r.getMessage() for r in caplog.records if r.name == "mammoscan.test") == [
-        "said 0",
-        "said 1",
-        "said 2",
-    ]
+    with _Heard("mammoscan.test") as heard:
+        assert _run(pool, [Task(n, _say, (n,)) for n in range(3)]) == {0: 0, 1: 1, 2: 2}
+    assert sorted(heard.lines) == ["said 0", "said 1", "said 2"]
 
 
 def test_no_more_than_the_bound_is_taken_from_the_feed(connected):

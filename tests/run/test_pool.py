@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -46,6 +47,19 @@ def test_an_exception_in_a_task_is_raised_here():
     pool = WorkPool(2, in_flight=4)
     with pytest.raises(ValueError, match="told to"):
         _run(pool, [Task(0, _fail, (0,))])
+
+
+def test_workers_are_ended_in_silence_while_tasks_wait_that_none_has_taken(monkeypatch):
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    for _ in range(3):
+        pool = WorkPool(2, in_flight=40)
+        results = pool.results(iter([Task(0, _square, (0,)), *(Task(n, time.sleep, (1,)) for n in range(1, 40))]))
+        assert next(results) == (0, 0)
+        time.sleep(0.3)  # the worker takes its next task: there is room for one of those that wait
+        results.close()
+    assert raised == []
+    assert _run(WorkPool(2, in_flight=4), [Task(n, _square, (n,)) for n in range(8)]) == {n: n * n for n in range(8)}
 
 
 def test_work_added_on_the_way_is_done_before_the_end():

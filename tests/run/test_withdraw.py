@@ -273,10 +273,21 @@ def test_a_damaged_record_of_a_contradicted_study_is_withdrawn_with_its_files(ca
 def test_a_damaged_record_of_a_study_that_is_not_in_the_archive_is_said(case, capsys):
     (case / "archive" / "berta-cc.dcm").unlink()
     _sql(case, "UPDATE studies SET rows = '{'")
+    held = _studies(case)
     summary = small.run(case / "archive", case / "out")
     assert verdict.exit_code(summary) is ExitCode.ALL_ANALYSED
-    assert f"results of study {BERTA} cannot be read back" in " ".join(capsys.readouterr().err.split())
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"results of study {BERTA} cannot be read back and stay in the tables as they were" in said
+    assert "bring its files back" in said
+    assert ANNA not in said
+    assert _studies(case) == held
     assert (case / "out" / "studies" / BERTA / "report.pdf").is_file()
+    # A table that has to be made from nothing can hold only what is kept.
+    (case / "out" / "studies.csv").unlink()
+    small.run(case / "archive", case / "out")
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"results of study {BERTA} cannot be read back and are missing in the tables" in said
+    assert _studies(case)["studies"] == {ANNA}
 
 
 def test_only_reasons_that_speak_of_the_content_contradict():
