@@ -24,7 +24,7 @@ def commands() -> str:
     from mammoscan.cli.help import sections
 
     parts = [table(("command", "what it does"), [(f"`mammoscan {n}`", t) for n, (_, _, t) in COMMANDS.items()])]
-    context = click.Context(main, info_name="mammoscan")
+    context = click.Context(main, info_name="mammoscan", **main.context_settings)
     for name in COMMANDS:
         command = main.get_command(context, name)
         assert command is not None, name
@@ -61,7 +61,7 @@ def statuses() -> str:
     """The exit statuses that each command's help names."""
     from mammoscan.cli import COMMANDS, main
 
-    context = click.Context(main, info_name="mammoscan")
+    context = click.Context(main, info_name="mammoscan", **main.context_settings)
     rows = []
     for name in COMMANDS:
         command = main.get_command(context, name)

@@ -60,7 +60,7 @@ def rendered() -> dict[str, str]:
     from mammoscan.cli import COMMANDS, main
     from mammoscan.cli.help import sections
 
-    context = click.Context(main, info_name="mammoscan")
+    context = click.Context(main, info_name="mammoscan", **main.context_settings)
     listed = [(f"mammoscan-{name}(1)", short) for name, (_, _, short) in COMMANDS.items()]
     first = paragraphs(main.help or "")[0]
     pages = {"mammoscan.1": _page("mammoscan", first, "COMMAND [ARGUMENTS]", [first], [("commands", listed)])}

@@ -97,7 +97,7 @@ def test_commands_in_the_recipes_exist_with_their_options():
 
     from mammoscan.cli import main
 
-    context, seen = Context(main, info_name="mammoscan"), set()
+    context, seen = Context(main, info_name="mammoscan", **main.context_settings), set()
     for page in _pages_of_people():
         for line in re.findall(rf"mammoscan (?:{'|'.join(COMMANDS)})\b[^\n`|#]*", _code(page)):
             name, *words = line.split()[1:]
