@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from mammoscan.cli import COMMANDS, main
 from mammoscan.core.errors import ExitCode
+from tests.send.peers import STORESCP, StoreScp
 
 
 def _mammoscan(*arguments, **options):
@@ -170,6 +171,49 @@ def test_inspect_says_why_a_file_is_not_analysed(tmp_path):
     done = _mammoscan("inspect", note)
     assert done.returncode == ExitCode.NOTHING_ANALYSED
     assert "not-dicom" in done.stdout
+
+
+def _without_the_engine(*arguments):
+    """A command on a machine where TensorFlow and Keras are not installed."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('tensorflow', 'keras')))\n"
+        "from mammoscan.cli import main; main(sys.argv[1:], prog_name='mammoscan')"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "inspect", "train"])
+def test_what_needs_the_network_says_so_before_any_work(command, demo, tmp_path):
+    image = next(p for p in sorted((demo / "archive").rglob("*")) if _is_analysed(demo, p))
+    weights = tmp_path / "weights.npz"
+    weights.touch()
+    out = tmp_path / "out"
+    done = _without_the_engine(*{
+        "run": ("run", demo / "archive", "--out", out),
+        "inspect": ("inspect", image),
+        "train": ("train", demo, "--out", out, "--start", weights),
+    }[command])  # fmt: skip
+    assert done.returncode == ExitCode.USAGE, done.stderr
+    said = " ".join(done.stderr.split())
+    assert "TensorFlow, which is not installed here" in said
+    assert "pip install 'tensorflow" in said
+    assert not list(out.rglob("*.csv"))
+
+
+def test_audit_needs_no_network(demo, copied_run, tmp_path):
+    done = _without_the_engine("audit", copied_run, "--labels", demo / "labels.csv", "--out", tmp_path / "audit")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "audit" / "audit.html").is_file()
+
+
+@STORESCP
+def test_send_needs_no_network(copied_run, tmp_path):
+    with StoreScp(tmp_path / "peer") as peer:
+        done = _without_the_engine("send", copied_run, "--to", peer.to)
+        assert done.returncode == 0, done.stderr
+        assert len(set(peer.requests())) == len(list(copied_run.rglob("*.dcm")))
 
 
 def test_demo_write_only_writes_the_same_bytes_as_the_tests_use(demo, tmp_path):

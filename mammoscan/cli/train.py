@@ -98,11 +98,13 @@ def train_command(
 
     from mammoscan.core import logs, store
     from mammoscan.core.console import Console
+    from mammoscan.model import engine
     from mammoscan.training import datasets, evaluate, plots, release, smallcnn
     from mammoscan.training import train as training
     from mammoscan.training.datasets.film import of_sets
     from mammoscan.training.examples import choose
 
+    engine.needed()
     with store.output_lock(out):  # two trainings would write into each other's records
         logs.set_up(out / "train.log")
         console = Console()

@@ -61,7 +61,7 @@ def analyse(
         stage = Stage.PREPROCESS
         # The reports show the picture that was analysed, turned over where that was.
         image = polarity.upright(image)
-        prepared = preprocess.prepare(image)
+        prepared = preprocess.prepare_upright(image)
         lap()
         stage = Stage.SEGMENT
         trees = None if ranked_by is None else ranking.at(ranked_by)
@@ -111,7 +111,7 @@ def drawn(header: Header, config: AnalysisConfig, *, anonymous: bool) -> Preview
     """
     cv2.setNumThreads(1)
     image = polarity.upright(pixels.read_image(header, max_pixels=config.max_pixels))
-    prepared = preprocess.prepare(image)
+    prepared = preprocess.prepare_upright(image)
     picture = preview(image, prepared.geometry, dense.dense_pixels(prepared))
     return only_breast(picture, prepared) if anonymous else picture
 
