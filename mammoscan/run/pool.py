@@ -219,7 +219,12 @@ def outcome(done: Done) -> Any:
 def _executor(workers: int) -> Any:
     # joblib keeps one executor a process. Made by its own factory, so that a later ``joblib.Parallel``
     # (the header pass of a second run) can take it over. Arrays are passed on as they are.
-    return get_memmapping_executor(workers, timeout=300, max_nbytes=None, env=ONE_THREAD)
+    return get_memmapping_executor(workers, timeout=300, max_nbytes=None, env=ONE_THREAD, initializer=_begin)
+
+
+def _begin() -> None:
+    """In each worker as it starts, all at once: what tasks need is loaded before there is one for each of them."""
+    from mammoscan.run import publish, tasks  # noqa: F401
 
 
 def performed(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Done:
