@@ -3,16 +3,20 @@
 import json
 import os
 import pty
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from mammoscan.cli import COMMANDS, main
 from mammoscan.core.errors import ExitCode
+from tests.send.peers import STORESCP, StoreScp
 
 
 def _mammoscan(*arguments, **options):
@@ -172,6 +176,49 @@ def test_inspect_says_why_a_file_is_not_analysed(tmp_path):
     assert "not-dicom" in done.stdout
 
 
+def _without_the_engine(*arguments):
+    """A command on a machine where TensorFlow and Keras are not installed."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('tensorflow', 'keras')))\n"
+        "from mammoscan.cli import main; main(sys.argv[1:], prog_name='mammoscan')"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "inspect", "train"])
+def test_what_needs_the_network_says_so_before_any_work(command, demo, tmp_path):
+    image = next(p for p in sorted((demo / "archive").rglob("*")) if _is_analysed(demo, p))
+    weights = tmp_path / "weights.npz"
+    weights.touch()
+    out = tmp_path / "out"
+    done = _without_the_engine(*{
+        "run": ("run", demo / "archive", "--out", out),
+        "inspect": ("inspect", image),
+        "train": ("train", demo, "--out", out, "--start", weights),
+    }[command])  # fmt: skip
+    assert done.returncode == ExitCode.USAGE, done.stderr
+    said = " ".join(done.stderr.split())
+    assert "TensorFlow, which is not installed here" in said
+    assert "pip install 'tensorflow" in said
+    assert not list(out.rglob("*.csv"))
+
+
+def test_audit_needs_no_network(demo, copied_run, tmp_path):
+    done = _without_the_engine("audit", copied_run, "--labels", demo / "labels.csv", "--out", tmp_path / "audit")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "audit" / "audit.html").is_file()
+
+
+@STORESCP
+def test_send_needs_no_network(copied_run, tmp_path):
+    with StoreScp(tmp_path / "peer") as peer:
+        done = _without_the_engine("send", copied_run, "--to", peer.to)
+        assert done.returncode == 0, done.stderr
+        assert len(set(peer.requests())) == len(list(copied_run.rglob("*.dcm")))
+
+
 def test_demo_write_only_writes_the_same_bytes_as_the_tests_use(demo, tmp_path):
     done = _mammoscan("demo", tmp_path / "demo", "--write-only")
     assert done.returncode == 0, done.stderr
@@ -180,3 +227,55 @@ def test_demo_write_only_writes_the_same_bytes_as_the_tests_use(demo, tmp_path):
             assert (
                 tmp_path / "demo" / "archive" / path.relative_to(demo / "archive")
             ).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["mammoscan", "in"], {"inspect"}),
+        (["mammoscan", "run", "--oper"], {"--operating-point"}),
+        (["mammoscan", "run", "--include", "for"], {"for-processing"}),
+    ],
+)
+def test_the_shell_completes_commands_options_and_values(words, expected):
+    given = {"_MAMMOSCAN_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    done = _mammoscan(env={**os.environ, **given})
+    assert {line.partition(",")[2] for line in done.stdout.splitlines()} == expected, done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_line_for_a_shell_gives_a_script_that_the_shell_takes(shell):
+    done = _mammoscan(env={**os.environ, "_MAMMOSCAN_COMPLETE": f"{shell}_source"})
+    assert done.returncode == 0, done.stderr
+    assert "_MAMMOSCAN_COMPLETE" in done.stdout
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=done.stdout, text=True, check=True)
+
+
+def test_help_shows_every_option_once_in_its_group():
+    shown = CliRunner().invoke(main, ["run", "--help"], terminal_width=200, max_content_width=200).output
+    command = main.get_command(click.Context(main), "run")
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert len(re.findall(rf"^ +{parameter.opts[0]}\b(?!-)", shown, flags=re.MULTILINE)) == 1, parameter.name
+    titles = ("What is analysed", "Where results go", "Sending:", "Other machines:", "Advanced:")
+    places = [shown.index(title) for title in titles]
+    assert places == sorted(places)
+    assert shown.index("--threshold") < places[1] < shown.index("--deidentify ") < places[2] < shown.index("--calling")
+    assert shown.index("--batch-size") > places[4]
+
+
+def test_help_names_no_option_that_is_not_there():
+    from mammoscan.cli import help as helped
+
+    listed = [name for names in helped._TITLES.values() for name in names]
+    known = {p.name for name in ("run", "demo") for p in main.get_command(click.Context(main), name).params}
+    assert len(listed) == len(set(listed))
+    assert set(listed) <= known
+
+
+def test_help_is_as_wide_as_the_terminal():
+    for columns in (80, 140):
+        shown = _mammoscan("run", "--help", env={**os.environ, "COLUMNS": str(columns)}).stdout
+        longest = max(map(len, shown.splitlines()))
+        assert columns - 20 < longest <= columns

@@ -89,7 +89,7 @@ def train_command(
 ) -> None:  # fmt: skip
     """Train and evaluate on the labelled sets below DATA, or on a manifest.
 
-    The layouts that are read are listed in the README. Evaluation is a cross-validation over patients.
+    The layouts that are read are listed in the manual (training). Evaluation is a cross-validation over patients.
     The same command goes on where it was stopped. The model in --out is what `mammoscan run --model` uses.
     """
     called, model_version = printable(name or out.resolve().name), printable(model_version)
@@ -98,11 +98,13 @@ def train_command(
 
     from mammoscan.core import logs, store
     from mammoscan.core.console import Console
+    from mammoscan.model import engine
     from mammoscan.training import datasets, evaluate, plots, release, smallcnn
     from mammoscan.training import train as training
     from mammoscan.training.datasets.film import of_sets
     from mammoscan.training.examples import choose
 
+    engine.needed()
     with store.output_lock(out):  # two trainings would write into each other's records
         logs.set_up(out / "train.log")
         console = Console()

@@ -46,6 +46,10 @@ _SYSTEM = {
         "choose an --out on a local disk, or mount the share with locks (NFS: version 4, or the lock service)",
     ),
 }  # fmt: skip
+# Of a place that the error names: a share that does not take such names, say. Of no place it would be our own mistake.
+_PLACE = {
+    errno.EINVAL: ("the file system refuses this name, or what is to be done with it", "choose a place on another one")
+}
 # Those that meet every study alike: a report that meets them ends the run, since the next one would as well.
 _OF_THE_MACHINE = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT,
@@ -79,8 +83,9 @@ def explained(error: BaseException, *, path: Path | str | None = None) -> Mammos
         return _of_the_state_file(error, path)
     if isinstance(error, MemoryError):
         return MachineError("the memory is used up", remedy="use fewer --workers, or more memory")
-    if isinstance(error, OSError) and error.errno in _SYSTEM:
-        cause, remedy = _SYSTEM[error.errno]
+    known = _SYSTEM | _PLACE if isinstance(error, OSError) and _place(error) else _SYSTEM
+    if isinstance(error, OSError) and error.errno in known:
+        cause, remedy = known[error.errno]
         word = os.strerror(error.errno)
         return MachineError(cause if word in cause else f"{cause}: {word}", path=_place(error) or path, remedy=remedy)
     return None

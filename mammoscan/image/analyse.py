@@ -68,7 +68,7 @@ def analyse(
         stage = Stage.PREPROCESS
         # The reports show the picture that was analysed, turned over where that was.
         image = polarity.upright(image)
-        prepared = preprocess.prepare(image)
+        prepared = preprocess.prepare_upright(image)
         lap()
         stage = Stage.SEGMENT
         trees = None if ranked_by is None else ranking.at(ranked_by)
@@ -116,7 +116,7 @@ def drawn(header: Header, config: AnalysisConfig, *, anonymous: bool, large: boo
     """
     cv2.setNumThreads(1)
     image = polarity.upright(pixels.read_image(header, max_pixels=config.max_pixels))
-    prepared = preprocess.prepare(image)
+    prepared = preprocess.prepare_upright(image)
     return _pictured(image, prepared, dense.dense_pixels(prepared), anonymous=anonymous, large=large)
 
 

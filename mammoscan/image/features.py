@@ -9,6 +9,8 @@ import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
 from mammoscan.core.domain import Density, ImageFeatures
+from mammoscan.image import ragged
+from mammoscan.image.morphology import dilated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,25 +75,29 @@ def _measure(
     geometry = prepared.geometry
     outline = geometry.to_working(region.contour)
     mm = geometry.mm
+    # The box of the region enlarged twice.
     margin = int(np.ceil(max(SURROUND_MM / mm, 0.5 * np.ptp(outline, axis=0).max()))) + 2
     x0, y0 = (max(0, int(np.floor(v)) - margin) for v in outline.min(axis=0))
     x1, y1 = (int(np.ceil(v)) + margin for v in outline.max(axis=0))
     window = (slice(y0, y1), slice(x0, x1))
-    pixels, breast = prepared.pixels[window], prepared.breast[window]
-    mask = np.zeros(pixels.shape, np.uint8)
     # Contours are in corner coordinates; OpenCV fills between pixel centres.
-    cv2.fillPoly(mask, [np.round(outline - (x0 + 0.5, y0 + 0.5)).astype(np.int32)], 1)
-    inside = mask.astype(bool)
+    corners = np.round(outline - (x0 + 0.5, y0 + 0.5)).astype(np.int32)
     reach = max(1, round(SURROUND_MM / mm))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    ring = cv2.dilate(mask, kernel).astype(bool) & ~inside & breast
+    left, top = np.maximum(corners.min(axis=0) - reach, 0)
+    right, bottom = corners.max(axis=0) + reach + 1
+    near = (slice(y0 + top, min(y1, y0 + bottom)), slice(x0 + left, min(x1, x0 + right)))
+    pixels = prepared.pixels[near]
+    mask = np.zeros(pixels.shape, np.uint8)
+    cv2.fillPoly(mask, [corners - np.array([left, top], np.int32)], 1)
+    inside = mask.astype(bool)
+    ring = dilated(inside, reach) & ~inside & prepared.breast[near]
     known = geometry.mm_known
     area, perimeter = polygon_area(outline) * mm * mm, polygon_length(outline) * mm
     shape = shape_measures(outline)
     edge, spiculation = _edge(outline - (x0, y0), gx[window], gy[window], mm)
     values = pixels[inside] if inside.any() else np.array([np.nan])
     around = pixels[ring] if ring.any() else np.array([np.nan])
-    local = structured[window][breast]
+    tissue = int(np.count_nonzero(prepared.breast[window]))
     return [
         area if known else np.nan,
         perimeter if known else np.nan,
@@ -103,7 +109,7 @@ def _measure(
         float(values.std()),
         float(values.mean() - around.mean()),
         *glcm_features(pixels, inside, max(1, round(DISTANCE_MM / mm))),
-        100.0 * float(local.mean()) if local.size else np.nan,
+        100.0 * (np.count_nonzero(structured[window]) / tissue) if tissue else np.nan,
         float(region.spots),
         region.saliency,
     ]
@@ -155,16 +161,13 @@ def _edge(
     points, tangent = outline[good], tangent[good] / length[good, None]
     normal = np.column_stack([tangent[:, 1], -tangent[:, 0]])
     normal *= np.where(((points - centre) * normal).sum(axis=1) > 0, 1.0, -1.0)[:, None]
-    inward, along, total = [], 0.0, 0.0
-    for offset in (-1.0, 0.0, 1.0):
-        at = points + normal * offset / mm - 0.5
-        sx, sy = (cv2.remap(g, at[:, 0].astype(np.float32), at[:, 1].astype(np.float32), cv2.INTER_LINEAR).ravel()
-                  for g in (gx, gy))  # fmt: skip
-        if offset == 0.0:
-            inward.append(float(-(sx * normal[:, 0] + sy * normal[:, 1]).mean()))
-        along += float(np.abs(sx * tangent[:, 0] + sy * tangent[:, 1]).sum())
-        total += float(np.hypot(sx, sy).sum())
-    return inward[0], along / total if total > 0 else np.nan
+    # Without, on and within the outline.
+    beside = np.concatenate([points + normal * offset / mm - 0.5 for offset in (-1.0, 0.0, 1.0)]).astype(np.float32)
+    sx, sy = (cv2.remap(g, beside[None, :, 0], beside[None, :, 1], cv2.INTER_LINEAR).reshape(3, -1) for g in (gx, gy))
+    inward = float(-(sx[1] * normal[:, 0] + sy[1] * normal[:, 1]).mean())
+    along = sum(np.abs(sx * tangent[:, 0] + sy * tangent[:, 1]).sum(axis=1).tolist())
+    total = sum(np.hypot(sx, sy).sum(axis=1).tolist())
+    return inward, along / total if total > 0 else np.nan
 
 
 def glcm_features(pixels: NDArray[np.float32], mask: NDArray[np.bool_], distance: int) -> tuple[float, ...]:
@@ -173,34 +176,41 @@ def glcm_features(pixels: NDArray[np.float32], mask: NDArray[np.bool_], distance
     pixels: (h, w), 0 to 1. Pairs count where both pixels lie in the mask; matrices are symmetric and
     averaged over 0, 45, 90 and 135 degrees (Haralick et al. 1973).
     """
-    levels = np.minimum((np.clip(pixels, 0, 1) * GREY_LEVELS).astype(np.intp), GREY_LEVELS - 1)
-    h, w = pixels.shape
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    window = (slice(top, top + height), slice(left, left + width))
+    mask = mask[window]
+    levels = np.minimum((np.clip(pixels[window], 0, 1) * GREY_LEVELS).astype(np.uint16), GREY_LEVELS - 1)
     found = []
     for dy, dx in ((0, distance), (-distance, distance), (-distance, 0), (-distance, -distance)):
-        a = (slice(max(0, -dy), min(h, h - dy)), slice(max(0, -dx), min(w, w - dx)))
-        b = (slice(max(0, dy), min(h, h + dy)), slice(max(0, dx), min(w, w + dx)))
-        both = mask[a] & mask[b]
-        if not both.any():
+        a = (slice(max(0, -dy), max(0, min(height, height - dy))), slice(max(0, -dx), max(0, min(width, width - dx))))
+        b = (slice(max(0, dy), max(0, min(height, height + dy))), slice(max(0, dx), max(0, min(width, width + dx))))
+        pairs = (levels[a] * GREY_LEVELS + levels[b])[mask[a] & mask[b]]
+        if not len(pairs):
             continue
-        pairs = levels[a][both] * GREY_LEVELS + levels[b][both]
         counts = np.bincount(pairs, minlength=GREY_LEVELS**2).reshape(GREY_LEVELS, GREY_LEVELS).astype(np.float64)
-        found.append(_haralick(counts + counts.T))
-    return tuple(np.mean(found, axis=0).tolist()) if found else (np.nan,) * 5
+        found.append(counts + counts.T)
+    return tuple(_haralick(np.array(found)).mean(axis=0).tolist()) if found else (np.nan,) * 5
 
 
-def _haralick(counts: NDArray[np.float64]) -> tuple[float, ...]:
-    p = counts / counts.sum()
-    i, j = np.indices(p.shape)
-    mean = float((p * i).sum())
-    variance = float((p * (i - mean) ** 2).sum())
-    correlation = float((p * (i - mean) * (j - mean)).sum()) / variance if variance > 1e-15 else 1.0
-    positive = p[p > 0]
-    return (
-        float((p * (i - j) ** 2).sum()),
-        float((p / (1.0 + (i - j) ** 2)).sum()),
-        float(np.sqrt((p**2).sum())),
-        correlation,
-        float(-(positive * np.log2(positive)).sum()),
+def _haralick(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Contrast, homogeneity, energy, correlation, entropy of matrices (n, levels, levels), (n, 5)."""
+    p = counts / counts.sum(axis=(1, 2), keepdims=True)
+    i, j = np.arange(GREY_LEVELS, dtype=np.float64)[:, None], np.arange(GREY_LEVELS, dtype=np.float64)
+    mean = (p * i).sum(axis=(1, 2))[:, None, None]
+    apart = (i - j) ** 2
+    variance = (p * (i - mean) ** 2).sum(axis=(1, 2))
+    together = (p * (i - mean) * (j - mean)).sum(axis=(1, 2))
+    positive = p > 0
+    logs = p[positive] * np.log2(p[positive])
+    return np.stack(
+        [
+            (p * apart).sum(axis=(1, 2)),
+            (p / (1.0 + apart)).sum(axis=(1, 2)),
+            np.sqrt((p**2).sum(axis=(1, 2))),
+            np.where(variance > 1e-15, together / np.maximum(variance, 1e-15), 1.0),
+            -ragged.sums(logs, np.count_nonzero(positive, axis=(1, 2))),
+        ],
+        axis=1,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from mammoscan.core.domain import Flag, Geometry, Header, Image, Prepared, View
 from mammoscan.core.errors import InputError, Reason
+from mammoscan.image.morphology import fill_holes
 from mammoscan.image.pectoral import pectoral_mask
 from mammoscan.image.polarity import upright
 
@@ -57,7 +58,17 @@ def prepare(image: Image) -> Prepared:
     InputError
         ``NO_BREAST`` when nothing in the picture can be a breast.
     """
-    image = upright(image)
+    return prepare_upright(upright(image))
+
+
+def prepare_upright(image: Image) -> Prepared:
+    """As ``prepare``, of an image that ``polarity.upright`` has seen.
+
+    Raises
+    ------
+    InputError
+        ``NO_BREAST``, as ``prepare``.
+    """
     header = image.header
     row_mm, column_mm, known = source_millimetres(header)
     flags = list(dict.fromkeys((*header.flags, *image.flags)))
@@ -65,7 +76,9 @@ def prepare(image: Image) -> Prepared:
         flags.append(Flag.SPACING_UNKNOWN)
     shrink_x, shrink_y = min(1.0, column_mm / MASK_MM), min(1.0, row_mm / MASK_MM)
     small = _shrink(image.pixels, shrink_x, shrink_y)
-    padding = _shrink(image.left_out.astype(np.float32), shrink_x, shrink_y) > 0.5
+    padding = np.zeros(small.shape, bool)
+    if image.left_out.any():
+        padding = _shrink(image.left_out.astype(np.float32), shrink_x, shrink_y) > 0.5
     mm = max(MASK_MM, column_mm, row_mm)
     breast, foreground = breast_mask(small, padding, mm=mm)
     flipped = chest_wall_is_right(breast)
@@ -81,8 +94,11 @@ def prepare(image: Image) -> Prepared:
     x0, y0, x1, y1 = _crop_box(breast, image.pixels.shape, MARGIN_MM / mm)
     working = _geometry(image.pixels.shape, flipped, (x0, y0, x1, y1), (column_mm, row_mm), WORKING_MM, known=known)
     fine = _geometry(image.pixels.shape, flipped, (x0, y0, x1, y1), (column_mm, row_mm), FINE_MM, known=known)
-    source = image.pixels[:, ::-1] if flipped else image.pixels
-    crop = np.ascontiguousarray(source[y0:y1, x0:x1])
+    if flipped:
+        width = image.pixels.shape[1]
+        crop = np.asarray(cv2.flip(image.pixels[y0:y1, width - x1 : width - x0], 1), dtype=np.float32)
+    else:
+        crop = image.pixels[y0:y1, x0:x1]
     fine_pixels = _resize(crop, fine)
     plain = _resize(crop, working)
     masks = [
@@ -219,14 +235,6 @@ def _kept_out(padding: NDArray[np.bool_], bright: NDArray[np.bool_]) -> NDArray[
     return cv2.erode(padding.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) if is_air else padding
 
 
-def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask with every hole filled that does not reach the picture's edge."""
-    padded = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
-    flood = np.zeros((padded.shape[0] + 2, padded.shape[1] + 2), np.uint8)
-    cv2.floodFill(padded, flood, (0, 0), 2)
-    return np.asarray(padded[1:-1, 1:-1] != 2)
-
-
 def _white_frame(pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
     """White borders and plates of film scans: bright, flat, and touching the picture's edge or not."""
     bright = (pixels > 0.93).astype(np.uint8)
@@ -301,7 +309,7 @@ def _geometry(
 def _resize(crop: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
     size = (geometry.width, geometry.height)
     if crop.shape == size[::-1]:
-        return crop
+        return np.ascontiguousarray(crop)
     return np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 

@@ -17,9 +17,9 @@ from typing import IO, TYPE_CHECKING
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 from mammoscan.core.domain import RegionKind
+from mammoscan.image.morphology import fill_holes
 from mammoscan.image.segment.outline import border, region_from
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _drawn(
         return region
     # Of several pieces the one that is surest, and rather where the region was grown than beside it.
     worth = np.bincount(parts.ravel(), weights=(fine * (0.2 + grown)).ravel())
-    mask = np.asarray(ndimage.binary_fill_holes(parts == 1 + int(worth[1:].argmax())))
+    mask = fill_holes(parts == 1 + int(worth[1:].argmax()))
     step = place.side / (SIDE * FINER)
     geometry = prepared.geometry
     points = geometry.to_source(border(mask) * step + (place.x, place.y))

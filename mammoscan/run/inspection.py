@@ -16,6 +16,7 @@ from mammoscan.core.domain import Failed, Header, OperatingPoint, Prediction, Sk
 from mammoscan.core.errors import ExitCode, Reason
 from mammoscan.image.analyse import analyse
 from mammoscan.model import bundle as bundles
+from mammoscan.model import engine
 from mammoscan.report import figures
 from mammoscan.report import pdf_words as words
 from mammoscan.run.config import RunConfig
@@ -45,6 +46,7 @@ def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspect
     if not isinstance(found, Header):
         return Inspection(_decision(found), None, _status(found))
     facts = header_facts(found)
+    engine.needed()
     bundle = bundles.load(model)
     analysed = analyse(found, analysis, bundle.crop, bundle.ranking, bundle.outlines)
     if isinstance(analysed, Failed):

@@ -20,6 +20,7 @@ from mammoscan.core import faults, store, verdict
 from mammoscan.core.domain import Failed, ReportContext, RunSummary, Skipped
 from mammoscan.core.errors import Reason, Stage, UsageError
 from mammoscan.model import bundle as bundles
+from mammoscan.model import engine
 from mammoscan.report import pdf_words as words
 from mammoscan.review import worklist
 from mammoscan.run import codec, keyfile, precision, previews, runfile, tablerows, tables, tasks, withdraw, work
@@ -64,7 +65,7 @@ def run(config: RunConfig, console: Console) -> RunSummary:
     ------
     UsageError
         When the archive is not a readable folder, the output folder would be the archive or holds results under
-        other names, or the key of the pseudonyms cannot be used.
+        other names, the key of the pseudonyms cannot be used, or TensorFlow is not installed.
     LabelError
         When the table of densities cannot be used.
     LockedError
@@ -388,13 +389,13 @@ class Run:
             if first is None:
                 return
             with contextlib.closing(Scorer(bundle, config, self.point.finding, precision=self.precision)) as scorer:
-                engine = Engine(
+                place = Engine(
                     out=config.out, pool=pool, scorer=scorer, planner=planner, inventory=self.inventory,
                     ledger=self.ledger, policy=self.policy, settings=settings, breast=bundle.breast,
                     context=self._context, write=config.written, tell=self._tell, withdrawn=self._withdrawn,
                     look=self._look, image_task=self.workplace.image_task,
                 )  # fmt: skip
-                Pump(engine, self.counts, *tickers).run(itertools.chain([first], plans))
+                Pump(place, self.counts, *tickers).run(itertools.chain([first], plans))
                 self.counts.seconds[Stage.CLASSIFY.value] += scorer.seconds
 
     def _to_work(self, planner: Planner, images: Ticker, reports: Ticker) -> Iterator[PlannedStudy]:
@@ -545,6 +546,7 @@ class Workplace:
 def _workplace(config: RunConfig, console: Console) -> Iterator[Workplace]:
     """The cores of this machine, where the network runs in this process; or a cluster, where it runs in its workers."""
     if config.cluster is None:
+        engine.needed()
         workers = _workers(config, console)
         yield Workplace(
             str(workers),

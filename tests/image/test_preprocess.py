@@ -254,16 +254,6 @@ def test_pixels_are_normalised_within_the_breast():
     assert high == pytest.approx(1.0, abs=0.01)
 
 
-def test_holes_are_filled_and_bays_are_not():
-    mask = np.zeros((9, 9), bool)
-    mask[1:8, 1:8] = True
-    mask[3:5, 3:5] = False
-    mask[1:3, 6] = False
-    filled = preprocess.fill_holes(mask)
-    assert filled[3:5, 3:5].all()
-    assert not filled[1:3, 6].any()
-
-
 def test_a_dim_breast_beside_a_bright_muscle_is_kept():
     image = picture(view=View.MLO)
     y, x = np.mgrid[:600, :480]

@@ -120,14 +120,15 @@ def test_a_grown_region_is_one_piece_without_holes_that_holds_its_seed():
 
 def test_pieces_above_a_level_are_brighter_than_that_level_and_of_a_lesions_size():
     field = segment.search_field(breast([(150, 300, 25, 0.3)]))
-    found = threshold.pieces(field)
+    found = [sketch.proposal() for sketch in threshold.pieces(field)]
     assert found
+    assert len(field.allowed(np.array([piece.mask.sum() for piece in found]))) == len(found)
     for piece in found:
-        assert field.allows(piece.mask.sum())
         h, w = piece.mask.shape
         assert field.breast[piece.y : piece.y + h, piece.x : piece.x + w][piece.mask].all()
     at = np.array([150, 300]) * field.scale
-    assert any(np.hypot(*(np.array(measure.centre(p)) - at)) < 5 for p in found)
+    sketches = threshold.pieces(field)
+    assert any(np.hypot(*(np.array([s.x, s.y]) - at)) < 5 for s in sketches)
 
 
 def test_basins_fill_the_breast_and_nothing_else():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mammoscan.core.domain import Laterality, View
-from mammoscan.image import pixels, preprocess
+from mammoscan.image import morphology, pixels, preprocess
 from mammoscan.synthetic.dicom import Shown, Subject, mammogram_dataset
 from tests.real import films
 
@@ -36,7 +36,7 @@ def _near(values):
     """What lies within 1 mm of the film's largest bright part."""
     bright = (cv2.GaussianBlur(values.astype(np.float32), (0, 0), 2) > BRIGHT).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(bright)
-    breast = preprocess.fill_holes(labels == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    breast = morphology.fill_holes(labels == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     return cv2.dilate(breast.astype(np.uint8), np.ones((11, 11), np.uint8)) > 0
 
 

@@ -4,19 +4,21 @@ The two source papers threshold the filtered breast and then grow and merge regi
 with their neighbourhood until nothing merges. Here all three steps propose regions of 3 to 60 mm:
 ``threshold`` the pieces above falling grey levels, and seeds where a difference of Gaussians is a
 maximum in place and scale; ``grow`` grows the seeds; ``merge`` merges alike neighbours until nothing
-merges, each region on the way being a proposal. ``spots`` adds clusters of microcalcifications.
+merges, each region on the way being a proposal; ``sift`` keeps one of those that are nearly the same.
+``spots`` adds clusters of microcalcifications.
 ``measure`` says what each looks like, ``ranking`` how much that is like a lesion. Lengths are in
 millimetres; where the header has no pixel spacing, in those that ``preprocess`` assumes.
 """
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mammoscan.core.domain import Segmented
-from mammoscan.image.segment import grow, measure, merge, outline, ranking, spots, threshold
+from mammoscan.image.segment import grow, measure, merge, outline, ranking, sift, spots, threshold
 from mammoscan.image.segment.field import search_field
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def segment(prepared: Prepared, *, max_regions: int, trees: Trees | None = None)
 
 def propose(field: Field) -> list[Proposal]:
     """Masses that stand out of their surroundings, in an order that depends on the image alone."""
-    return measure.distinct(field, [*grow.grown(field), *threshold.pieces(field), *merge.merged(field)])
+    return sift.distinct(field, chain(grow.grown(field), threshold.pieces(field), merge.merged(field)))
 
 
 def in_turn(masses: list[tuple[Proposal, float]], clusters: list[Proposal]) -> list[tuple[Proposal, float]]:

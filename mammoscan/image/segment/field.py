@@ -36,9 +36,9 @@ class Field:
     mm: float
     scale: float
 
-    def allows(self, area: float) -> bool:
-        """Whether a region of ``area`` search pixels has the size of a lesion and is not the breast itself."""
-        return bool(area >= disc(SMALLEST_MM / self.mm) and area <= self.largest)
+    def allowed(self, areas: NDArray[np.number]) -> NDArray[np.intp]:
+        """Which of areas (n,) in search pixels have the size of a lesion and are not the breast itself: their indices."""
+        return np.flatnonzero((areas >= disc(SMALLEST_MM / self.mm)) & (areas <= self.largest))
 
     @property
     def largest(self) -> float:

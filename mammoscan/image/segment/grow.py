@@ -2,27 +2,67 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
-from mammoscan.image.segment.proposal import Origin, Proposal
+from mammoscan.image import ragged
+from mammoscan.image.morphology import fill_holes
+from mammoscan.image.segment.field import RADII_MM
+from mammoscan.image.segment.proposal import Origin, Proposal, Sketch
 from mammoscan.image.segment.threshold import seeds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from mammoscan.image.segment.field import Field
 
 LEVELS = 14  # grey levels tried
+SHARES = np.linspace(0.75, 0.15, LEVELS)  # of the seed's rise above its surroundings, at which they lie
+_SQUARE = np.ones((3, 3), np.uint8)
+# Neighbours at the four sides; every pixel is compared with the seed; the mask alone is drawn, in ones.
+_PIECE = 4 | cv2.FLOODFILL_FIXED_RANGE | cv2.FLOODFILL_MASK_ONLY | (1 << 8)
 
 
-def grown(field: Field) -> list[Proposal]:
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What lies around any seed of a radius, (2 reach + 1) squared, the seed in the middle.
+
+    far: float32, distance from the seed, pixels. nearness: float32, what grey levels are weighed with.
+    ring, inner: bool, what the seed is compared with, and what is its middle.
+    """
+
+    reach: int
+    far: NDArray[np.float32]
+    nearness: NDArray[np.float32]
+    ring: NDArray[np.bool_]
+    inner: NDArray[np.bool_]
+
+
+def grown(field: Field) -> Iterator[Sketch]:
     """Grow every seed."""
     found = (grow(field, x, y, field.radii[index]) for _, index, x, y in seeds(field))
-    return [proposal for proposal in found if proposal is not None]
+    return (Sketch.of(field, proposal) for proposal in found if proposal is not None)
+
+
+@lru_cache(maxsize=len(RADII_MM))
+def surroundings(radius: float) -> Surroundings:
+    """Around a seed of ``radius`` pixels."""
+    reach = max(4, round(2.2 * radius))
+    along = np.arange(-reach, reach + 1, dtype=np.float32)
+    far = np.hypot(along[None, :], along[:, None])
+    return Surroundings(
+        reach=reach,
+        far=far,
+        nearness=np.exp(-0.5 * (far / (1.15 * radius)) ** 2),
+        ring=(far > 1.3 * radius) & (far < 2.2 * radius),
+        inner=far <= max(1.5, 0.6 * radius),
+    )
 
 
 def grow(field: Field, x: int, y: int, radius: float) -> Proposal | None:
@@ -32,43 +72,77 @@ def grow(field: Field, x: int, y: int, radius: float) -> Proposal | None:
     from the seed (a Gaussian of the seed's radius), so that a region does not leak along the tissue.
     ``None`` where the seed does not stand out of its surroundings.
     """
-    reach = max(4, round(2.2 * radius))
+    around = surroundings(radius)
+    reach = around.reach
+    height, width = field.pixels.shape
     x0, y0 = max(0, x - reach), max(0, y - reach)
-    window = (slice(y0, y + reach + 1), slice(x0, x + reach + 1))
+    window = (slice(y0, min(height, y + reach + 1)), slice(x0, min(width, x + reach + 1)))
+    part = tuple(slice(s.start - at + reach, s.stop - at + reach) for s, at in zip(window, (y, x), strict=True))
     pixels, breast = field.pixels[window], field.breast[window]
-    h, w = pixels.shape
-    yy, xx = np.mgrid[0:h, 0:w].astype(np.float32)
-    dx, dy = xx - (x - x0), yy - (y - y0)
-    far = np.hypot(dx, dy)
-    ring = breast & (far > 1.3 * radius) & (far < 2.2 * radius)
-    inner = breast & (far <= max(1.5, 0.6 * radius))
-    if not inner.any() or ring.sum() < 8:
+    ring, inner = breast & around.ring[part], breast & around.inner[part]
+    if not inner.any() or np.count_nonzero(ring) < 8:
         return None
-    base, peak = float(np.median(pixels[ring])), float(np.median(pixels[inner]))
+    base, peak = _median(pixels[ring]), _median(pixels[inner])
     if peak - base < 0.01:
         return None
-    weighed = (pixels - base) * np.exp(-0.5 * (far / (1.15 * radius)) ** 2)
-    gx, gy = field.gradient_x[window], field.gradient_y[window]
-    inward = -(gx * dx + gy * dy) / np.maximum(far, 1.0)
-    strength = np.hypot(gx, gy) + np.float32(1e-6)
-    best: tuple[float, NDArray[np.bool_]] | None = None
-    kernel = np.ones((3, 3), np.uint8)
-    for share in np.linspace(0.75, 0.15, LEVELS):
-        above = ((weighed > share * (peak - base)) & breast).astype(np.uint8)
-        _, labels = cv2.connectedComponents(above, connectivity=4)
-        label = labels[y - y0, x - x0]
-        if label == 0:
-            continue
-        mask = labels == label
-        area = float(mask.sum())
-        if area < 4 or area > 6.5 * radius**2:
-            continue
-        edge = mask & ~cv2.erode(mask.astype(np.uint8), kernel, borderValue=0).astype(bool)
-        index = float(inward[edge].sum() / strength[edge].sum())
-        # The gradient's size counts as well: a level inside a flat top has no edge.
-        index *= float(np.sqrt(inward[edge].clip(0).mean() + 1e-6))
-        if best is None or index > best[0]:
-            best = (index, mask)
-    if best is None:
+    weighed = (pixels - base) * around.nearness[part]
+    exceeded = (np.searchsorted(SHARES[::-1] * (peak - base), weighed) * breast).astype(np.uint8)
+    held, levels = joined(exceeded, x - x0, y - y0, most=6.5 * radius**2)
+    if levels == 0:
         return None
-    return Proposal(np.asarray(ndimage.binary_fill_holes(best[1])), x0, y0, Origin.GROWN)
+    # The edge of a level: what it holds, and not all neighbours of.
+    kept = cv2.erode(held, _SQUARE, borderValue=0)
+    at = np.flatnonzero(held > kept)
+    rows, columns = np.divmod(at, held.shape[1])
+    gx, gy = (plane[window][rows, columns] for plane in (field.gradient_x, field.gradient_y))
+    far = np.maximum(around.far[part][rows, columns], np.float32(1))
+    inward = -(gx * (columns - (x - x0)).astype(np.float32) + gy * (rows - (y - y0)).astype(np.float32)) / far
+    strength = np.hypot(gx, gy) + np.float32(1e-6)
+    fewest = np.arange(levels, 0, -1)[:, None]
+    edges = (held.ravel()[at] >= fewest) & (kept.ravel()[at] < fewest)
+    best = levels - int(np.argmax(radial_gradient(inward, strength, edges)))
+    return Proposal(fill_holes(held >= best), x0, y0, Origin.GROWN)
+
+
+def joined(exceeded: NDArray[np.uint8], x: int, y: int, *, most: float) -> tuple[NDArray[np.uint8], int]:
+    """Of the pieces around (x, y) at falling levels, those of 4 to ``most`` pixels: how many hold a pixel, and all.
+
+    exceeded: uint8 (h, w), how many of LEVELS levels a pixel is above. Each piece lies within the next, so that the
+    first of n holds the pixels that n hold, the last those that at least one holds.
+    """
+    h, w = exceeded.shape
+    held = np.zeros((LEVELS, h + 2, w + 2), np.uint8)
+    own = int(exceeded[y, x])
+    kept = 0
+    for level in range(own, 0, -1):
+        held[kept] = 0
+        area = cv2.floodFill(exceeded, held[kept], (x, y), 0, own - level, LEVELS, _PIECE)[0]
+        if area > most:
+            held[kept] = 0
+            break
+        kept += area >= 4
+    return held[:kept, 1:-1, 1:-1].sum(axis=0, dtype=np.uint8), kept
+
+
+def radial_gradient(
+    inward: NDArray[np.float32], strength: NDArray[np.float32], edges: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """The radial gradient index of each of several edges, float64 (n,).
+
+    inward, strength: (pixels,), of the gradient to the seed, and of the whole. edges: bool (n, pixels).
+    """
+    pixels, lengths = np.nonzero(edges)[1], np.count_nonzero(edges, axis=1)
+    towards = inward[pixels]
+    index = ragged.sums(towards, lengths) / ragged.sums(strength[pixels], lengths)
+    # The gradient's size counts as well: a level inside a flat top has no edge.
+    size = np.sqrt(ragged.means(towards.clip(0), lengths) + np.float32(1e-6))
+    return np.asarray(index.astype(np.float64) * size)
+
+
+def _median(values: NDArray[np.float32]) -> float:
+    """``np.median`` of numbers, without what it asks for other arrays."""
+    middle = len(values) // 2
+    if len(values) % 2:
+        return float(np.partition(values, middle)[middle])
+    part = np.partition(values, (middle - 1, middle))
+    return float((part[middle - 1] + part[middle]) / np.float32(2))

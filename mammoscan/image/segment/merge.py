@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import cv2
@@ -10,9 +12,11 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from mammoscan.image.segment.proposal import Origin, Proposal
+from mammoscan.image.segment.proposal import Origin, Proposal, Sketch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from mammoscan.image.segment.field import Field
@@ -34,26 +38,43 @@ def basins(field: Field) -> NDArray[np.int32]:
     return np.asarray(watershed(steep, markers, mask=field.breast), dtype=np.int32)
 
 
-def merged(field: Field) -> list[Proposal]:
+def merged(field: Field) -> Iterator[Sketch]:
     """Every region that merging passes through, from the basins on, if it has the size of a lesion."""
     labels = basins(field)
     count = int(labels.max(initial=0))
     if count == 0:
-        return []
-    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:].astype(np.float64)
-    totals = np.bincount(labels.ravel(), weights=field.pixels.ravel(), minlength=count + 1)[1:]
-    windows = ndimage.find_objects(labels)
-    found = []
-    for members in merge(areas, totals / np.maximum(areas, 1), borders(labels), largest=field.largest):
-        if not field.allows(float(areas[members].sum())):
-            continue
-        rows, columns = zip(*(windows[m] for m in members), strict=True)
-        y0, y1 = min(r.start for r in rows), max(r.stop for r in rows)
-        x0, x1 = min(c.start for c in columns), max(c.stop for c in columns)
-        chosen = np.zeros(count + 1, bool)
-        chosen[[m + 1 for m in members]] = True
-        found.append(Proposal(chosen[labels[y0:y1, x0:x1]], x0, y0, Origin.MERGED))
-    return found
+        return
+    ys, xs = np.nonzero(labels)
+    of = labels[ys, xs] - 1
+    areas, across, down, totals = (
+        np.bincount(of, weights, minlength=count) for weights in (None, xs, ys, field.pixels[ys, xs])
+    )
+    boxes = np.array([(c.start, r.start, -c.stop, -r.stop) for r, c in ndimage.find_objects(labels)])
+    regions = merge(areas.astype(np.float64), totals / areas, borders(labels), largest=field.largest)
+    # A region has what its basins have together.
+    lengths = np.array([len(members) for members in regions])
+    flat, heads = np.concatenate(regions), np.cumsum(lengths) - lengths
+    area, sum_x, sum_y, total = (np.add.reduceat(value[flat], heads) for value in (areas, across, down, totals))
+    box = np.minimum.reduceat(boxes[flat], heads)
+    for k in field.allowed(area):
+        left, top, right, bottom = (int(v) for v in box[k] * (1, 1, -1, -1))
+        yield Sketch(
+            area=int(area[k]),
+            x=float(sum_x[k] - area[k] * left) / float(area[k]) + left,
+            y=float(sum_y[k] - area[k] * top) / float(area[k]) + top,
+            total=float(total[k]),
+            tissue=int(area[k]),
+            tissue_total=float(total[k]),
+            window=(left, top, right - left, bottom - top),
+            proposal=partial(_cut, labels, regions[k], (left, top, right, bottom)),
+        )
+
+
+def _cut(labels: NDArray[np.int32], members: list[int], box: tuple[int, int, int, int]) -> Proposal:
+    left, top, right, bottom = box
+    chosen = np.zeros(int(labels.max()) + 1, bool)
+    chosen[np.array(members) + 1] = True
+    return Proposal(chosen[labels[top:bottom, left:right]], left, top, Origin.MERGED)
 
 
 def borders(labels: NDArray[np.int32]) -> dict[tuple[int, int], int]:
@@ -91,14 +112,15 @@ def merge(
     list
         The pieces (lists of indices) of every region that existed, the single ones first.
     """
-    size, mean = list(areas), list(means)
+    size: list[float] = areas.tolist()
+    mean: list[float] = means.tolist()
     members = [[i] for i in range(len(size))]
     near: list[dict[int, int]] = [{} for _ in size]
     for (i, j), length in lengths.items():
         near[i][j] = near[j][i] = length
 
     def cost(i: int, j: int) -> float:
-        return float(abs(mean[i] - mean[j]) * np.sqrt(size[i] * size[j] / (size[i] + size[j]) / max(1, near[i][j])))
+        return abs(mean[i] - mean[j]) * math.sqrt(size[i] * size[j] / (size[i] + size[j]) / max(1, near[i][j]))
 
     queue = [(cost(i, j), i, j) for i, j in lengths if size[i] + size[j] <= largest]
     heapq.heapify(queue)

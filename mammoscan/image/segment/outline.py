@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 from mammoscan.core.domain import Region, RegionKind
+from mammoscan.image.morphology import fill_holes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def region(prepared: Prepared, scale: float, proposal: Proposal, saliency: float) -> Region:
     """A proposal at ``scale`` search pixels per working pixel, in source pixels."""
-    mask = np.asarray(ndimage.binary_fill_holes(proposal.mask))
+    mask = fill_holes(proposal.mask)
     points = prepared.geometry.to_source((border(mask) + (proposal.x, proposal.y)) / scale)
     per_pixel = 1.0 / (scale * prepared.geometry.scale_x * scale * prepared.geometry.scale_y)
     kind = RegionKind.CALCIFICATION if proposal.spots else RegionKind.MASS

@@ -39,13 +39,22 @@ class Trees:
 
     def score(self, measures: NDArray[np.float32]) -> NDArray[np.float64]:
         """The trees' sum for each row of measures (n, m), float64 (n,)."""
-        trees = np.arange(len(self.feature))
-        node = np.zeros((len(measures), len(trees)), np.int16)
-        rows = np.arange(len(measures))[:, None]
+        trees, nodes = self.feature.shape
+        root = np.arange(trees) * nodes
+        feature, threshold = self.feature.ravel(), self.threshold.ravel()
+        # Where to from a node of all trees, smaller and larger; a leaf stays where it is.
+        onward = np.stack([self.left + root[:, None], self.right + root[:, None]], axis=-1).ravel()
+        node = np.tile(root, len(measures))
+        row = np.repeat(np.arange(len(measures)) * measures.shape[1], trees)
+        values = measures.ravel()
+        moving = np.arange(len(node))
         for _ in range(self.depth):
-            smaller = measures[rows, self.feature[trees, node]] <= self.threshold[trees, node]
-            node = np.where(smaller, self.left[trees, node], self.right[trees, node])
-        return np.asarray(self.base + self.value[trees, node].astype(np.float64).sum(axis=1))
+            at = node[moving]
+            smaller = values[row[moving] + feature[at]] <= threshold[at]
+            to = onward[2 * at + ~smaller]
+            node[moving] = to
+            moving = moving[to != at]
+        return np.asarray(self.base + self.value.ravel()[node].reshape(-1, trees).astype(np.float64).sum(axis=1))
 
 
 @cache

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
+from mammoscan.image.morphology import eroded
 from mammoscan.image.segment.proposal import Origin, Proposal
 
 if TYPE_CHECKING:
@@ -39,11 +39,10 @@ def clusters(prepared: Prepared, field: Field) -> list[Proposal]:
         prepared.breast.astype(np.uint8), (geometry.width, geometry.height), interpolation=cv2.INTER_NEAREST
     )
     # The skin line is thin and bright too: stay away from the breast's edge.
-    reach = max(1, round(3.0 / geometry.mm))
-    inner = cv2.erode(breast, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
-    points = spots(prepared.fine, inner.astype(bool), mm=geometry.mm)
+    inner = eroded(breast.astype(bool), max(1, round(3.0 / geometry.mm)))
+    points = spots(prepared.fine, inner, mm=geometry.mm)
     found: list[Proposal] = []
-    for middle in crowded(points, inner.astype(bool), mm=geometry.mm):
+    for middle in crowded(points, inner, mm=geometry.mm):
         if len(found) == MOST_CLUSTERS:
             break
         members = points[np.hypot(*(points[:, :2] - middle).T) <= REACH_MM / geometry.mm]
@@ -74,7 +73,8 @@ def crowded(points: NDArray[np.float64], inside: NDArray[np.bool_], *, mm: float
     here = cv2.GaussianBlur(weights, (0, 0), sigma) * pixels
     usual = cv2.GaussianBlur(weights, (0, 0), wide) / np.maximum(cv2.GaussianBlur(tissue, (0, 0), wide), 1e-3) * pixels
     excess = (here - usual) / np.sqrt(usual + float(usual[tissue > 0.5].mean()) + 0.1)
-    highest = ndimage.maximum_filter(excess, size=2 * max(1, round(1.5 * sigma)) + 1)
+    side = 2 * max(1, round(1.5 * sigma)) + 1
+    highest = cv2.dilate(excess, np.ones((side, side), np.uint8))
     ys, xs = np.nonzero((excess == highest) & (excess > 0) & (tissue > 0))
     order = np.argsort(-excess[ys, xs], kind="stable")
     return np.column_stack([xs[order] + 0.5, ys[order] + 0.5]) * step
@@ -100,25 +100,31 @@ def spots(pixels: NDArray[np.float32], inside: NDArray[np.bool_], *, mm: float) 
     pixels: float32 (h, w), 0 to 1. inside: bool (h, w). mm: pixel size. strength: noise levels.
     """
     size = 2 * max(1, round(0.6 * LARGEST_MM / mm)) + 1
-    soft = cv2.GaussianBlur(pixels, (0, 0), max(0.5, 0.06 / mm))
-    hat = soft - cv2.morphologyEx(soft, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
+    hat = cv2.GaussianBlur(pixels, (0, 0), max(0.5, 0.06 / mm))
+    hat -= cv2.morphologyEx(hat, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
     step = 8
     small = cv2.resize(hat, (max(1, hat.shape[1] // step), max(1, hat.shape[0] // step)), interpolation=cv2.INTER_AREA)
     level = cv2.resize(
         cv2.GaussianBlur(small, (0, 0), max(1.0, 8.0 / mm / step)), hat.shape[::-1], interpolation=cv2.INTER_LINEAR
     )
-    strength = hat / np.maximum(level, 2e-3)
-    bright = ((strength > NOISES) & inside).astype(np.uint8)
-    count, _, stats, centres = cv2.connectedComponentsWithStats(bright, connectivity=8)
+    strength = np.divide(hat, np.maximum(level, 2e-3, out=level), out=hat)
+    bright = (strength > NOISES) & inside
+    # Few pixels are bright: they are measured, not the picture.
+    count, labels = cv2.connectedComponents(bright.view(np.uint8), connectivity=8)
     if count < 2:
         return np.empty((0, 3))
+    at = np.flatnonzero(bright)
+    ys, xs = np.divmod(at, bright.shape[1])
+    of = labels.ravel()[at] - 1
+    area = np.bincount(of)
     largest = LARGEST_MM / mm
-    good = (
-        (stats[1:, cv2.CC_STAT_WIDTH] <= largest + 1)
-        & (stats[1:, cv2.CC_STAT_HEIGHT] <= largest + 1)
-        & (stats[1:, cv2.CC_STAT_AREA] >= (2 if mm < 0.15 else 1))
-    )
-    where = centres[1:][good]
+    good = area >= (2 if mm < 0.15 else 1)
+    for place in (xs, ys):
+        low, high = np.full(count - 1, place.max()), np.zeros(count - 1, np.intp)
+        np.minimum.at(low, of, place)
+        np.maximum.at(high, of, place)
+        good &= high - low <= largest
+    where = np.column_stack([np.bincount(of, place) for place in (xs, ys)])[good] / area[good, None]
     columns = np.clip(np.round(where[:, 0]).astype(int), 0, pixels.shape[1] - 1)
     rows = np.clip(np.round(where[:, 1]).astype(int), 0, pixels.shape[0] - 1)
     return np.column_stack([where + 0.5, strength[rows, columns]])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
-from mammoscan.image.segment.proposal import Origin, Proposal
+from mammoscan.image.segment.proposal import Origin, Proposal, Sketch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
     from mammoscan.image.segment.field import Field
 
 # A seed is where the difference of Gaussians exceeds this share of the breast's contrast.
@@ -29,40 +33,42 @@ def seeds(field: Field) -> list[tuple[float, int, int, int]]:
     for index, radius in enumerate(field.radii):
         reach = max(1, round(radius * 0.4))
         level = field.response[index]
-        highest = ndimage.maximum_filter(level, size=2 * reach + 1)
+        highest = cv2.dilate(level, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
         ys, xs = np.nonzero((level == highest) & (level > SEED_THRESHOLD))
-        for y, x in zip(ys, xs, strict=True):
-            value = float(level[y, x])
-            around = field.response[max(0, index - 1) : index + 2, y, x]
-            if value >= float(around.max()) - 0.25 * abs(value):
-                peaks.append((value, index, int(x), int(y)))
+        values = level[ys, xs].astype(np.float64)
+        around = field.response[max(0, index - 1) : index + 2, ys, xs].max(axis=0)
+        stays = values >= around - 0.25 * np.abs(values)
+        peaks += [(v, index, x, y) for v, x, y in zip(*(a[stays].tolist() for a in (values, xs, ys)), strict=True)]
     # Small seeds are many and noisy: their response counts for less than a wide one's.
     peaks.sort(key=lambda p: -p[0] * field.radii[p[1]] ** 0.35)
     kept: list[tuple[float, int, int, int]] = []
     for peak in peaks:
         if len(kept) == MOST_SEEDS:
             break
-        r = field.radii[peak[1]]
-        if all(
-            np.hypot(peak[2] - o[2], peak[3] - o[3]) > 0.5 * min(r, field.radii[o[1]])
-            or not 0.6 < r / field.radii[o[1]] < 1.7
-            for o in kept
-        ):
+        _, index, x, y = peak
+        r = field.radii[index]
+        rivals = ((math.hypot(x - o[2], y - o[3]), field.radii[o[1]]) for o in kept)
+        if all(apart > 0.5 * min(r, other) or not 0.6 < r / other < 1.7 for apart, other in rivals):
             kept.append(peak)
     return kept
 
 
-def pieces(field: Field) -> list[Proposal]:
+def pieces(field: Field) -> Iterator[Sketch]:
     """The connected pieces of the breast above falling grey levels that have the size of a lesion."""
-    out = []
     for sigma in SMOOTHINGS_MM:
         soft = cv2.GaussianBlur(field.pixels, (0, 0), sigma / field.mm)
         low, high = np.percentile(soft[field.breast], (20.0, 99.9))
         for level in np.linspace(high, low, LEVELS):
-            above = ((soft > level) & field.breast).astype(np.uint8)
-            count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=4)
-            for label in range(1, count):
-                if field.allows(stats[label, cv2.CC_STAT_AREA]):
-                    x, y, w, h = (int(v) for v in stats[label, :4])
-                    out.append(Proposal(labels[y : y + h, x : x + w] == label, x, y, Origin.LEVEL))
-    return out
+            above = (soft > level) & field.breast
+            count, labels = cv2.connectedComponents(above.view(np.uint8), connectivity=4)
+            for label in 1 + field.allowed(areas(labels, count)[1:]):
+                piece = labels == label
+                x, y, w, h = cv2.boundingRect(piece.view(np.uint8))
+                yield Sketch.of(field, Proposal(piece[y : y + h, x : x + w], x, y, Origin.LEVEL))
+
+
+def areas(labels: NDArray[np.int32], count: int) -> NDArray[np.number]:
+    """Pixels of each of ``count`` labels of a picture (h, w), counted by runs: they are far fewer than pixels."""
+    flat = labels.ravel()
+    last = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)
+    return np.bincount(flat[last], np.diff(last, prepend=-1), minlength=count)
