@@ -121,6 +121,14 @@ def test_values_beyond_their_precision_are_left_to_the_other_decoders():
     assert _values(content[:at] + b"\x0b" + content[at + 1 :]) is None
 
 
+def test_a_version_of_jfif_that_there_is_not_is_left_to_the_other_decoders():
+    """gdcm ends the process that asks it."""
+    content = _encoded(damaged.picture(12, 9), 12)
+    at = content.index(b"JFIF\0") + 5
+    assert content[at] == 1
+    assert _values(content[:at] + b"\x10" + content[at + 1 :]) is None
+
+
 @pytest.mark.parametrize("number", [1233, 1417, 2961, 3329, 3624])
 def test_bits_that_are_no_code_are_not_made_good_by_zeros_behind_the_end(number):
     """What libjpeg makes up here is as long as what it lost: the counts of bits alone would be right."""
