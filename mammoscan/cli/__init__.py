@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 
 from mammoscan import NOTICE, __version__
+from mammoscan.cli.help import WIDEST
 from mammoscan.core.errors import ExitCode, LockedError, MammoscanError
 
 # Command name to the module and the function that hold it; modules load when they are used, so
@@ -17,6 +18,11 @@ COMMANDS = {
     "inspect": ("mammoscan.cli.inspect", "inspect_command", "Show one file's facts, decisions and pictures."),
     "demo": ("mammoscan.cli.demo", "demo_command", "Write synthetic example studies and run over them."),
     "audit": ("mammoscan.cli.audit", "audit_command", "Hold results against ground truth."),
+    "review": (
+        "mammoscan.cli.review",
+        "review_command",
+        "Make and open the work list of results; merge readers' feedback.",
+    ),
     "train": ("mammoscan.cli.train", "train_command", "Train and evaluate a model."),
 }
 
@@ -78,7 +84,7 @@ class _Exit(click.ClickException):
 @click.group(
     cls=LazyGroup,
     help=f"Scan archives of DICOM mammograms: structured reports, tables, PDFs, audit.\n\n{NOTICE}",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDEST},
 )
 @click.version_option(__version__, prog_name="mammoscan")
 def main() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of result object, as the README and the conformance statement list it.
+    """One kind of result object, as the manual and the conformance statement list it.
 
     file: name below the study's folder; ``NN`` stands for the image's number, ``S`` for the side.
     series_number: of the first series of this kind.
@@ -101,4 +101,5 @@ KINDS = (
 )
 NAMES = tuple(kind.name for kind in KINDS)
 DEFAULT = tuple(kind.name for kind in KINDS if kind.by_default)
+REVIEW = "review"  # the study on the review page: no DICOM object, and no choice of ``--write``
 BY_NAME = {kind.name: kind for kind in KINDS}
