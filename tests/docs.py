@@ -1,4 +1,7 @@
-"""The parts of the README that are made from the code: ``python -m tests.docs`` writes them anew."""
+"""The parts of README, manual and conformance statement that are made from the code.
+
+``python -m tests.docs`` writes them anew, and the man pages.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +10,33 @@ from pathlib import Path
 
 import click
 
-README = Path(__file__).parent.parent / "README.md"
+from tests import conformance, man
+from tests.markdown import table
 
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
-    return "\n".join(lines)
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+MANUAL = ROOT / "mammoscan" / "docs"
 
 
 def commands() -> str:
     """Every command with its arguments and options."""
     from mammoscan.cli import COMMANDS, main
+    from mammoscan.cli.help import sections
 
-    parts = [_table(("command", "what it does"), [(f"`mammoscan {n}`", t) for n, (_, _, t) in COMMANDS.items()])]
-    context = click.Context(main, info_name="mammoscan")
+    parts = [table(("command", "what it does"), [(f"`mammoscan {n}`", t) for n, (_, _, t) in COMMANDS.items()])]
+    context = click.Context(main, info_name="mammoscan", **main.context_settings)
     for name in COMMANDS:
         command = main.get_command(context, name)
         assert command is not None, name
         inner = click.Context(command, parent=context, info_name=name)
         usage = " ".join(command.collect_usage_pieces(inner))
-        rows = []
-        for parameter in command.params:
-            if isinstance(parameter, click.Option):
-                record = parameter.get_help_record(inner)
-                if record is not None:
-                    rows.append((f"`{record[0]}`", " ".join(record[1].split())))
-        parts.append(f"#### `mammoscan {name} {usage}`\n\n" + _table(("option", "meaning"), rows))
+        parts.append(f"## `mammoscan {name} {usage}`")
+        for title, records in sections(command, inner):
+            rows = [
+                (f"`{written}`", " ".join(meaning.split())) for written, meaning in records if "--help" not in written
+            ]
+            if rows:
+                parts.append(f"**{title}**\n\n" * (title != "Options") + table(("option", "meaning"), rows))
     return "\n\n".join(parts)
 
 
@@ -51,14 +54,29 @@ def exit_codes() -> str:
         ExitCode.UNEXPECTED: "an unexpected end: an error in mammoscan itself; the log holds its traceback",
         ExitCode.INTERRUPTED: "interrupted (Ctrl-C or SIGTERM); the same command continues",
     }
-    return _table(("status", "meaning"), [(str(int(code)), meaning[code]) for code in ExitCode])
+    return table(("status", "meaning"), [(str(int(code)), meaning[code]) for code in ExitCode])
+
+
+def statuses() -> str:
+    """The exit statuses that each command's help names."""
+    from mammoscan.cli import COMMANDS, main
+
+    context = click.Context(main, info_name="mammoscan", **main.context_settings)
+    rows = []
+    for name in COMMANDS:
+        command = main.get_command(context, name)
+        assert command is not None, name
+        for paragraph in man.paragraphs(command.help or ""):
+            if paragraph.startswith(man.STATUS):
+                rows += [(f"`{name}`", status, meaning) for status, meaning in man.statuses(paragraph)]
+    return table(("command", "status", "meaning"), rows)
 
 
 def rules() -> str:
     """Every rule of the header stage."""
     from mammoscan.core.rules import RULES
 
-    return _table(
+    return table(
         ("code", "looks at", "by default", "switch"),
         [(f"`{r.code}`", r.looks_at, r.by_default, r.option or "none") for r in RULES],
     )
@@ -68,7 +86,7 @@ def reasons() -> str:
     """Every coded reason."""
     from mammoscan.core.errors import Reason
 
-    return _table(("code", "meaning", "remedy"), [(f"`{r.code}`", r.meaning, r.remedy) for r in Reason])
+    return table(("code", "meaning", "remedy"), [(f"`{r.code}`", r.meaning, r.remedy) for r in Reason])
 
 
 def columns() -> str:
@@ -76,9 +94,9 @@ def columns() -> str:
     from mammoscan.report.tables import COLUMNS
 
     return "\n\n".join(
-        f"#### `{name}.csv`\n\n"
-        + _table(("column", "unit", "meaning"), [(f"`{c.name}`", c.unit, c.meaning) for c in table])
-        for name, table in COLUMNS.items()
+        f"## `{name}.csv`\n\n"
+        + table(("column", "unit", "meaning"), [(f"`{c.name}`", c.unit, c.meaning) for c in listed])
+        for name, listed in COLUMNS.items()
     )
 
 
@@ -86,14 +104,14 @@ def features() -> str:
     """Every region feature."""
     from mammoscan.image.features import FEATURE_DOCS
 
-    return _table(("feature", "unit", "formula", "source"), [(f"`{name}`", *doc) for name, doc in FEATURE_DOCS.items()])
+    return table(("feature", "unit", "formula", "source"), [(f"`{name}`", *doc) for name, doc in FEATURE_DOCS.items()])
 
 
 def layouts() -> str:
     """Every layout that training reads."""
     from mammoscan.training.datasets.layouts import LAYOUTS
 
-    return _table(
+    return table(
         ("layout", "recognised by", "what is taken", "cite"),
         [(layout.name, layout.recognised, layout.truth, layout.cite) for layout in LAYOUTS],
     )
@@ -103,7 +121,7 @@ def manifest() -> str:
     """Every column of a manifest."""
     from mammoscan.training.datasets.layouts import MANIFEST
 
-    return _table(
+    return table(
         ("column", "needed", "meaning"),
         [(f"`{c.name}`", "yes" if c.needed else "no", c.meaning) for c in MANIFEST],
     )
@@ -116,7 +134,7 @@ def operating_points() -> str:
     from mammoscan.report import pdf_words
 
     model = bundle.load(None)
-    return _table(
+    return table(
         ("operating point", "default", "image's score", "breast's", "finding's", "what it costs"),
         [
             (
@@ -134,35 +152,43 @@ def kinds() -> str:
     """Every kind of DICOM object, who reads it and why it is written or not."""
     from mammoscan.core.kinds import KINDS
 
-    return _table(
+    return table(
         ("`--write`", "object", "file below the study's folder", "read by", "by default", "reason"),
         [(f"`{k.name}`", k.title, f"`{k.file}`", k.readers, "yes" if k.by_default else "no", k.reason) for k in KINDS],
     )
 
 
 PARTS = {
-    "commands": commands,
-    "kinds": kinds,
-    "exit codes": exit_codes,
-    "rules": rules,
-    "reasons": reasons,
-    "columns": columns,
-    "features": features,
-    "operating points": operating_points,
-    "layouts": layouts,
-    "manifest": manifest,
+    README: {"exit codes": exit_codes},
+    MANUAL / "commands.md": {"commands": commands},
+    MANUAL / "automation.md": {"statuses": statuses},
+    MANUAL / "results.md": {"kinds": kinds},
+    MANUAL / "skipped.md": {"rules": rules, "reasons": reasons},
+    MANUAL / "tables.md": {"columns": columns},
+    MANUAL / "features.md": {"features": features},
+    MANUAL / "operating-points.md": {"operating points": operating_points},
+    MANUAL / "training.md": {"layouts": layouts, "manifest": manifest},
+    MANUAL / "conformance.md": conformance.PARTS,
 }
 
 
-def rendered(text: str) -> str:
-    """The README with its parts made anew."""
-    for name, make in PARTS.items():
+def rendered(page: Path) -> str:
+    """A page with its parts made anew."""
+    text = page.read_text(encoding="utf-8")
+    for name, make in PARTS[page].items():
         pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        assert pattern.search(text), f"the README has no part {name!r}"
+        assert pattern.search(text), f"{page.name} has no part {name!r}"
         body = make()
         text = pattern.sub(lambda m, body=body: f"{m[1]}{body}\n{m[2]}", text)
     return text
 
 
+def pages() -> list[Path]:
+    """README and every page of the manual."""
+    return [README, *sorted(MANUAL.glob("*.md"))]
+
+
 if __name__ == "__main__":
-    README.write_text(rendered(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in PARTS:
+        path.write_text(rendered(path), encoding="utf-8")
+    man.write()

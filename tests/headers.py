@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from mammoscan.archive import discover
 from mammoscan.archive.header import read_header
 from mammoscan.core.config import AnalysisConfig
-from mammoscan.core.domain import SourceFile
+from mammoscan.core.domain import Header, SourceFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
-    from mammoscan.core.domain import Failed, Header, Skipped
+    from mammoscan.core.domain import Failed, Skipped
 
 INCLUDE = AnalysisConfig().include
 
@@ -27,3 +29,8 @@ def read(
     for item in found:
         is_file = isinstance(item, SourceFile)
         yield read_header(item, include=include, settle_seconds=0, now=time.time()) if is_file else item
+
+
+def mammograms(archive: Path) -> list[Header]:
+    """The headers of the images below a folder."""
+    return [item for item in read(discover.walk(archive, out=None)) if isinstance(item, Header)]

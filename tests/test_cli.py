@@ -3,11 +3,14 @@
 import json
 import os
 import pty
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -224,3 +227,55 @@ def test_demo_write_only_writes_the_same_bytes_as_the_tests_use(demo, tmp_path):
             assert (
                 tmp_path / "demo" / "archive" / path.relative_to(demo / "archive")
             ).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["mammoscan", "in"], {"inspect"}),
+        (["mammoscan", "run", "--oper"], {"--operating-point"}),
+        (["mammoscan", "run", "--include", "for"], {"for-processing"}),
+    ],
+)
+def test_the_shell_completes_commands_options_and_values(words, expected):
+    given = {"_MAMMOSCAN_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    done = _mammoscan(env={**os.environ, **given})
+    assert {line.partition(",")[2] for line in done.stdout.splitlines()} == expected, done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_line_for_a_shell_gives_a_script_that_the_shell_takes(shell):
+    done = _mammoscan(env={**os.environ, "_MAMMOSCAN_COMPLETE": f"{shell}_source"})
+    assert done.returncode == 0, done.stderr
+    assert "_MAMMOSCAN_COMPLETE" in done.stdout
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=done.stdout, text=True, check=True)
+
+
+def test_help_shows_every_option_once_in_its_group():
+    shown = CliRunner().invoke(main, ["run", "--help"], terminal_width=200, max_content_width=200).output
+    command = main.get_command(click.Context(main), "run")
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert len(re.findall(rf"^ +{parameter.opts[0]}\b(?!-)", shown, flags=re.MULTILINE)) == 1, parameter.name
+    titles = ("What is analysed", "Where results go", "Sending:", "Other machines:", "Advanced:")
+    places = [shown.index(title) for title in titles]
+    assert places == sorted(places)
+    assert shown.index("--threshold") < places[1] < shown.index("--deidentify ") < places[2] < shown.index("--calling")
+    assert shown.index("--batch-size") > places[4]
+
+
+def test_help_names_no_option_that_is_not_there():
+    from mammoscan.cli import help as helped
+
+    listed = [name for names in helped._TITLES.values() for name in names]
+    known = {p.name for name in ("run", "demo") for p in main.get_command(click.Context(main), name).params}
+    assert len(listed) == len(set(listed))
+    assert set(listed) <= known
+
+
+def test_help_is_as_wide_as_the_terminal():
+    for columns in (80, 140):
+        shown = _mammoscan("run", "--help", env={**os.environ, "COLUMNS": str(columns)}).stdout
+        longest = max(map(len, shown.splitlines()))
+        assert columns - 20 < longest <= columns

@@ -4,15 +4,11 @@ from mammoscan.core.implementation import CLASS_UID
 from mammoscan.send import dimse, stow
 from mammoscan.send.destination import LONGEST_PAUSE
 from mammoscan.send.queue import PATIENCE
-from tests import conformance
+from tests import docs
 
 
 def _statement():
-    return conformance.STATEMENT.read_text(encoding="utf-8")
-
-
-def test_tables_of_the_statement_are_those_of_the_code():
-    assert conformance.rendered(_statement()) == _statement(), "run `python -m tests.conformance`"
+    return (docs.MANUAL / "conformance.md").read_text(encoding="utf-8")
 
 
 def test_the_statement_names_the_implementation_and_every_status_that_counts_as_sent():
@@ -22,16 +18,15 @@ def test_the_statement_names_the_implementation_and_every_status_that_counts_as_
     for status in (*stow._CONFIGURATION, *stow._REDIRECTS, *stow._NOT_NOW, *stow._BY_OBJECT):
         assert str(status) in _statement()
     assert f"over {LONGEST_PAUSE:.0f} seconds" in _statement()
-    assert PATIENCE == 7, "every seventh call, say statement and README"
+    assert PATIENCE == 7, "every seventh call, say the statement and the page on sending"
     assert f"{dimse.COMMIT_WAIT:.0f} seconds" in _statement()
     assert f"up to {stow._AT_ONCE} objects" in _statement()
 
 
-def test_the_statement_and_the_readme_give_the_limits_of_pseudonyms():
+def test_the_statement_and_the_manual_give_the_limits_of_pseudonyms():
     from mammoscan.run import deidentify
-    from tests import docs
 
     assert f"over {deidentify.OLDEST} years are written as {deidentify.OLDEST:03d}Y" in _statement()
-    readme = docs.README.read_text(encoding="utf-8")
-    assert f"moved earlier by {deidentify.LEAST_DAYS} to {deidentify.MOST_DAYS:,} days" in readme
-    assert f"{deidentify.OLDEST} years and more read {deidentify.OLDEST}" in readme
+    page = (docs.MANUAL / "pseudonyms.md").read_text(encoding="utf-8")
+    assert f"moved earlier by {deidentify.LEAST_DAYS} to {deidentify.MOST_DAYS:,} days" in page
+    assert f"{deidentify.OLDEST} years and more read {deidentify.OLDEST}" in page

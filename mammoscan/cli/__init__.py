@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 
 from mammoscan import NOTICE, __version__
+from mammoscan.cli.help import WIDEST
 from mammoscan.core.errors import ExitCode, LockedError, MammoscanError
 
 # Command name to the module and the function that hold it; modules load when they are used, so
@@ -78,7 +79,7 @@ class _Exit(click.ClickException):
 @click.group(
     cls=LazyGroup,
     help=f"Scan archives of DICOM mammograms: structured reports, tables, PDFs, audit.\n\n{NOTICE}",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDEST},
 )
 @click.version_option(__version__, prog_name="mammoscan")
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mammoscan.cli.help import GroupedCommand
 from mammoscan.cli.options import run_options
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 # The files are whole when they are read: this process wrote them.
-@click.command("demo", context_settings={"default_map": {"settle_seconds": 0.0}})
+@click.command("demo", cls=GroupedCommand, context_settings={"default_map": {"settle_seconds": 0.0}})
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--seed", type=int, default=20260101, show_default=True, help="Seed of the synthetic images.")
 @click.option("--write-only", is_flag=True, help="Write the archive and its labels, do not run.")

@@ -30,12 +30,15 @@ def analysis_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--include",
         multiple=True,
         type=click.Choice(SWITCHABLE),
-        help="Analyse images that a rule skips by default; may be given several times.",
+        metavar="RULE",
+        help="Analyse images that a rule skips by default "
+        f"({', '.join(r for r in SWITCHABLE if r not in _DEFAULT.include)}); may be given several times.",
     )
     @click.option(
         "--exclude",
         multiple=True,
         type=click.Choice(SWITCHABLE),
+        metavar="RULE",
         help=f"Skip images that are analysed by default ({', '.join(_DEFAULT.include)}); may be given several times.",
     )
     @click.option(
@@ -110,21 +113,22 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--write",
         multiple=True,
         type=click.Choice([*kinds.NAMES, "all", "none"]),
-        help="Kind of DICOM object to write; may be given several times. "
-        f"[default: {', '.join(kinds.DEFAULT)}; see README]",
+        metavar="KIND",
+        help=f"Kind of DICOM object to write ({', '.join(kinds.NAMES)}, all, none); may be given several times. "
+        f"[default: {', '.join(kinds.DEFAULT)}]",
     )
     @click.option(
         "--density-csv",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         default=None,
-        help="Breast densities read by people (columns: see README).",
+        help="Breast densities read by people: a table with density and an identifier (see the manual: density).",
     )
     @click.option("--workers", type=click.IntRange(0), default=0, help="Worker processes; 0: one a core.")
     @click.option(
         "--cluster",
         metavar="ADDRESS",
         default=None,
-        help="Work on the workers of this Dask scheduler (tcp://HOST:8786) instead of this machine's cores; see README.",
+        help="Work on the workers of this Dask scheduler (tcp://HOST:8786) instead of this machine's cores (see the manual: cluster).",
     )
     @click.option(
         "--cluster-path",
@@ -181,7 +185,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--deidentify",
         is_flag=True,
-        help="Write pseudonyms instead of identities: keyed, the same in every run with the same key; see README.",
+        help="Write pseudonyms instead of identities: keyed, the same in every run with the same key (see the manual: pseudonyms).",
     )
     @click.option(
         "--deidentify-key",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from mammoscan.cli.help import GroupedCommand
 from mammoscan.cli.options import run_options, send_options
 from mammoscan.core import logs
 from mammoscan.core.console import Console, summary_dict
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@click.command("run")
+@click.command("run", cls=GroupedCommand)
 @click.argument("archive", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for results and state.")
 @click.option(

@@ -89,7 +89,7 @@ def train_command(
 ) -> None:  # fmt: skip
     """Train and evaluate on the labelled sets below DATA, or on a manifest.
 
-    The layouts that are read are listed in the README. Evaluation is a cross-validation over patients.
+    The layouts that are read are listed in the manual (training). Evaluation is a cross-validation over patients.
     The same command goes on where it was stopped. The model in --out is what `mammoscan run --model` uses.
     """
     called, model_version = printable(name or out.resolve().name), printable(model_version)

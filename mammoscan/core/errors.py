@@ -1,6 +1,6 @@
 """Every way an input can end other than analysed, and every error a user can meet.
 
-A reason's *code* is stable: it is written to ``files.csv`` and documented in the README.
+A reason's *code* is stable: it is written to ``files.csv`` and documented in the manual.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of result object, as the README and the conformance statement list it.
+    """One kind of result object, as the manual and the conformance statement list it.
 
     file: name below the study's folder; ``NN`` stands for the image's number, ``S`` for the side.
     series_number: of the first series of this kind.

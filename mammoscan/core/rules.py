@@ -2,7 +2,7 @@
 
 A rule's row holds its code, what it looks at, its switch and its reason. ``errors.Reason`` takes code, meaning and
 remedy from here, ``config`` and the command line the switches, ``header`` the order in which the rules count, the
-README its table. A switchable rule flags the images that are analysed in spite of it; the flag is called as its code.
+the manual its table. A switchable rule flags the images that are analysed in spite of it; the flag is called as its code.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,6 @@ import pydicom
 from pydicom.encaps import encapsulate
 from pydicom.filereader import read_dataset
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.tag import Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -25,10 +24,11 @@ from mammoscan.archive.identity import unchanged
 from mammoscan.core.domain import Flag, Header, Image
 from mammoscan.core.errors import InputError, Reason
 from mammoscan.core.values import integer, text
+from mammoscan.image import lossless
 from mammoscan.image.codestream import Codestream, Coding, Element, codestream, element_of, image_bytes, read_element
 from mammoscan.image.display import display_of
-from mammoscan.image.luts import words
 from mammoscan.image.polarity import border_is_air, shrunk
+from mammoscan.image.stored import Format, padding, stored_values
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from mammoscan.image.display import Display
     from mammoscan.image.luts import Lut
+    from mammoscan.image.stored import Stored
 
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 UNCOMPRESSED = pydicom.uid.UID("1.2.840.10008.1.2.1.98")  # in fragments (PS3.5 A.4.11)
@@ -45,7 +46,7 @@ UNCOMPRESSED = pydicom.uid.UID("1.2.840.10008.1.2.1.98")  # in fragments (PS3.5 
 _DECODERS = {
     Coding.RLE: ("pylibjpeg", "pydicom"),
     Coding.JPEG_LS: ("pyjpegls", "gdcm", "pylibjpeg"),
-    Coding.LOSSLESS: ("gdcm", "pylibjpeg"),
+    Coding.LOSSLESS: ("gdcm", "pylibjpeg"),  # where image/lossless.py does not answer
     Coding.JPEG_2000: ("gdcm", "pylibjpeg"),
     Coding.HIGH_THROUGHPUT: ("pylibjpeg",),
     Coding.BASELINE: ("pylibjpeg", "gdcm", "pillow"),
@@ -53,7 +54,6 @@ _DECODERS = {
 }
 DECODERS: dict[str, tuple[str, ...]] = {s: plugins for c, plugins in _DECODERS.items() for s in c.syntaxes}
 _BEFORE_PIXELS = 32 * 1024 * 1024  # bytes; longer elements between header and pixels are not looked at
-_PADDING, _PADDING_LIMIT = Tag(0x0028, 0x0120), Tag(0x0028, 0x0121)
 _FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.2.1"
 _FIRST_PIXELS = 0x7FE00008  # Float Pixel Data, of which there are no mammograms, comes before Pixel Data
 # Air that is declared as padding is air: as dark as the darkest of the rest, but for this much of the display range.
@@ -61,21 +61,6 @@ _AIR_GAP = 0.04
 _AIR_SHARE = 0.001  # of the other pixels, which are darkest
 # Padding farther below the values than this share of their span was painted in and stretches nothing.
 _PAINTED_IN = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """How a stored value lies in what is allocated for it (PS3.5 8.1.1)."""
-
-    allocated: int
-    stored: int
-    high: int
-    signed: bool
-
-    @property
-    def shift(self) -> int:
-        """By how many bits values are shifted up."""
-        return self.high + 1 - self.stored
 
 
 def read_image(header: Header, *, max_pixels: int) -> Image:
@@ -150,19 +135,20 @@ def _contradicted(ds: Dataset) -> tuple[Flag, ...]:
 def _display_image(ds: Dataset, element: Element | None, header: Header, flags: list[Flag]) -> Image:
     if (integer(ds, "SamplesPerPixel") or 1) != 1 or header.photometric not in {"MONOCHROME1", "MONOCHROME2"}:
         raise InputError(Reason.UNSUPPORTED_PIXELS, header.photometric or "no PhotometricInterpretation")
-    values, form = _decode(ds, element, header.rows, header.columns, _format(ds, flags), flags)
-    index, levels = _index(values, form, flags)
-    padding, is_level = padding_mask(values, index, levels, ds, form)
-    counts = np.bincount(index[~padding].ravel(), minlength=len(levels))
+    picture, form = _decode(ds, element, header.rows, header.columns, _format(ds, flags), flags)
+    values = stored_values(picture, form, flags)
+    is_padding, is_level = padding(values, ds, form)
+    counts = values.by_level(~is_padding)
     # Padding beyond what can be stored was painted in; what its lower bits say is no value.
-    padded = np.bincount(index[padding & is_level].ravel(), minlength=len(levels)) > 0
-    table = display_table(levels, counts > 0, padded, ds, flags, index)
+    padded = values.by_level(is_padding & is_level) > 0
+    table = display_table(values, counts > 0, padded, ds, flags)
     # What is declared as padding may be the air itself: it is shown and measured as if it were not declared.
     air = bool(padded.any()) and is_air(table, counts, padded)
-    pixels = table[index]
+    shown = table[values.level]
     if not air:
-        pixels[padding] = 0.0
-    return Image(header, pixels, padding, tuple(dict.fromkeys(flags)), padding_is_air=air)
+        shown[is_padding] = 0.0
+    mask = values.shown(is_padding.view(np.uint8)).view(bool) if is_padding.any() else np.zeros(picture.shape, bool)
+    return Image(header, values.shown(shown), mask, tuple(dict.fromkeys(flags)), padding_is_air=air)
 
 
 def _format(ds: Dataset, flags: list[Flag]) -> Format:
@@ -246,17 +232,27 @@ def _decompressed(
         )
     if found.precision > form.allocated:
         raise InputError(Reason.DECODE_FAILED, f"a compressed image of {found.precision} bits, not {form.allocated}")
-    values = _by_plugins(found, syntax, rows, columns, form).view(
-        f"u{1 if found.precision in range(1, 9) else form.allocated // 8}"
-    )
+    plain = lossless.values(found) if found.coding is Coding.LOSSLESS else None
+    if plain is not None:
+        # The plugins' numbers have their sign in all bits, too.
+        values = _sign_extended(plain, found.precision) if form.signed else plain
+    else:
+        values = _by_plugins(found, syntax, rows, columns, form).view(
+            f"u{1 if found.precision in range(1, 9) else form.allocated // 8}"
+        )
     values = values.astype(f"u{form.allocated // 8}", copy=False)
     if not found.precision:
         return values, form
     if form.signed and found.precision < form.stored:
-        sign = 1 << (found.precision - 1)
-        values = (((values.astype(np.int32) & (2 * sign - 1)) ^ sign) - sign).astype(values.dtype)
+        values = _sign_extended(values, found.precision)
     # A coder is given values as numbers: they are shifted only where it was told of more bits than are stored.
     return values, form if found.precision > form.stored else replace(form, high=form.stored - 1)
+
+
+def _sign_extended(values: NDArray[np.unsignedinteger[Any]], bits: int) -> NDArray[np.unsignedinteger[Any]]:
+    """The highest of some bits repeated in all bits above."""
+    above = 8 * values.dtype.itemsize - bits
+    return ((values << above).view(f"i{values.dtype.itemsize}") >> above).view(values.dtype)
 
 
 def _by_plugins(found: Codestream, syntax: str, rows: int, columns: int, form: Format) -> NDArray[Any]:
@@ -294,63 +290,6 @@ def _by_plugins(found: Codestream, syntax: str, rows: int, columns: int, form: F
     raise InputError(Reason.DECODE_FAILED, "; ".join(errors))
 
 
-def _index(values: NDArray[Any], form: Format, flags: list[Flag]) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
-    """Values as indices into the table of all ``2**stored`` stored values, and that table.
-
-    Bits above HighBit and below the value are no part of it (PS3.5 8.1.1) and are cut off.
-    """
-    shift, size = form.shift, 1 << form.stored
-    if shift and (values & ((1 << shift) - 1)).any():
-        signed = values.view(f"i{values.dtype.itemsize}")
-        low, high = (-(size // 2), size // 2 - 1) if form.signed else (0, size - 1)
-        numbers = signed if form.signed else values
-        if numbers.min() >= low and numbers.max() <= high:
-            # The header says that values are shifted up, and none is: they are whole as they stand.
-            shift = 0
-            flags.append(Flag.PIXEL_FORMAT)
-    bits = (values >> shift) & (size - 1)
-    levels = np.arange(size, dtype=np.float64)
-    if form.signed:
-        levels = np.where(levels >= size // 2, levels - size, levels)
-    return bits.astype(np.uint16), levels
-
-
-def padding_mask(
-    values: NDArray[Any], index: NDArray[np.uint16], levels: NDArray[np.float64], ds: Dataset, form: Format
-) -> tuple[NDArray[np.bool_], bool]:
-    """Where the pixels are padding: PixelPaddingValue to PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2).
-
-    A value that cannot be stored in the bits of a pixel is looked for among the values as they are allocated.
-
-    Returns
-    -------
-    tuple
-        The mask (rows, columns), and whether padding is a stored value.
-    """
-    written = words(ds, _PADDING)
-    if written is None or not len(written):
-        return np.zeros(index.shape, bool), False
-    limit = words(ds, _PADDING_LIMIT)
-    ends = [_number(int(w[0]), levels, form) for w in (written, written if limit is None or not len(limit) else limit)]
-    low, high = min(ends), max(ends)
-    is_level = bool(levels.min() <= low and high <= levels.max())
-    if is_level:
-        mask = ((levels >= low) & (levels <= high))[index]
-    else:
-        numbers = values.view(f"i{values.dtype.itemsize}") if form.signed else values
-        mask = (numbers >= low) & (numbers <= high)
-    # A padding value that swallows the picture was written wrongly: rather show everything.
-    return (np.zeros(index.shape, bool), False) if mask.all() else (mask, is_level)
-
-
-def _number(word: int, levels: NDArray[np.float64], form: Format) -> int:
-    """A padding value as the number that is meant, whether it was written as signed or unsigned."""
-    if not form.signed:
-        return word
-    number = word - (1 << 16) if word >= 1 << 15 else word
-    return number - len(levels) if levels.max() < number < len(levels) else number
-
-
 def is_air(table: NDArray[np.float32], counts: NDArray[np.intp], padded: NDArray[np.bool_]) -> bool:
     """Whether padding is air: no brighter than the darkest of the other pixels, and next to it.
 
@@ -364,25 +303,20 @@ def is_air(table: NDArray[np.float32], counts: NDArray[np.intp], padded: NDArray
 
 
 def display_table(
-    levels: NDArray[np.float64],
-    used: NDArray[np.bool_],
-    padded: NDArray[np.bool_],
-    ds: Dataset,
-    flags: list[Flag],
-    index: NDArray[np.uint16],
+    values: Stored, used: NDArray[np.bool_], padded: NDArray[np.bool_], ds: Dataset, flags: list[Flag]
 ) -> NDArray[np.float32]:
-    """Display value, 0 to 1, of every stored value.
+    """Display value, 0 to 1, of every level.
 
-    used, padded: bool, which of them occur outside and within padding. index: the picture, for raw images of
-    which the header does not say which way round they are.
+    values: the levels, and the picture for raw images of which the header does not say which way round they are.
+    used, padded: bool, which levels occur outside and within padding.
     """
     shown = display_of(ds)
     flags.extend(shown.flags)
-    modality = modality_values(levels, shown)
+    modality = modality_values(values.levels, shown)
     inverted = ds.get("PhotometricInterpretation") == "MONOCHROME1"
     windowed = voi_values(modality, shown)
     if _is_raw(ds):
-        display = _raw_display(modality, used, padded, ds, index)
+        display = _raw_display(modality, used, padded, ds, values)
     elif windowed is None:
         display = _stretched(-modality if inverted else modality, used, padded)
     else:
@@ -399,7 +333,7 @@ def _raw_display(
     used: NDArray[np.bool_],
     padded: NDArray[np.bool_],
     ds: Dataset,
-    index: NDArray[np.uint16],
+    values: Stored,
 ) -> NDArray[np.float64]:
     """A picture of raw values: tissue bright by PixelIntensityRelationship and its sign (PS3.3 C.8.11.3.1.2).
 
@@ -415,7 +349,7 @@ def _raw_display(
     else:
         # Judged without the logarithm, which spreads what is next to nothing.
         low_is_white = _stretched(-modality, used, padded).astype(np.float32)
-        sign = -1 if border_is_air(shrunk(low_is_white[index])) else 1
+        sign = -1 if border_is_air(shrunk(values.shown(low_is_white[values.level]))) else 1
     return _stretched(_attenuation(modality, sign, logarithmic=logarithmic), used, padded)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -111,9 +112,14 @@ class Classifier:
     """
 
     def __init__(self, bundle: Bundle, *, batch_size: int = 0, precision: Precision = Precision.FLOAT32) -> None:
+        first = "tensorflow" not in sys.modules
         with _stderr_to_log():
             import tensorflow as tf
 
+            if first:
+                # Its million objects stay to the end: they are not gone through for garbage now and then, and not
+                # when the process ends, which took a second.
+                gc.freeze()
             gpus = tf.config.list_physical_devices("GPU")
         from mammoscan.model import network
         from mammoscan.model.folded import Folded

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as the README lists it. text: free text that a spreadsheet might take for a formula."""
+    """A column as the manual lists it."""
 
     name: str
     unit: str

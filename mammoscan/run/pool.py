@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 Key = TypeVar("Key")
 _SEMAPHORES = 32  # loky takes some 10 for its queues and locks
+# Workers are as many as cores: threads of their own would only wait for each other, by turning in circles. The sums of
+# a matrix product then do not hang on the machine's cores either.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +219,12 @@ def outcome(done: Done) -> Any:
 def _executor(workers: int) -> Any:
     # joblib keeps one executor a process. Made by its own factory, so that a later ``joblib.Parallel``
     # (the header pass of a second run) can take it over. Arrays are passed on as they are.
-    return get_memmapping_executor(workers, timeout=300, max_nbytes=None)
+    return get_memmapping_executor(workers, timeout=300, max_nbytes=None, env=ONE_THREAD, initializer=_begin)
+
+
+def _begin() -> None:
+    """In each worker as it starts, all at once: what tasks need is loaded before there is one for each of them."""
+    from mammoscan.run import publish, tasks  # noqa: F401
 
 
 def performed(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Done:

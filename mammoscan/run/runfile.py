@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mammoscan.run.config import RunConfig
 
 PACKAGES = (
-    "mammoscan", "click", "highdicom", "joblib", "numpy", "opencv-python-headless", "pydicom", "pyjpegls",
+    "mammoscan", "click", "highdicom", "imagecodecs", "joblib", "numpy", "opencv-python-headless", "pydicom", "pyjpegls",
     "pylibjpeg", "python-gdcm", "reportlab", "rich", "scikit-image", "scipy", "tensorflow",
 )  # fmt: skip
 

@@ -456,10 +456,12 @@ def test_the_example_audits_the_demo_and_gives_the_figure_of_the_readme(demo, de
     assert run_audit(*words).exit_code == 0
     figure = "free-response-roc-lesions.svg"
     shown = (tmp_path / "audit" / "figures" / figure).read_text()
-    readme = (root / "README.md").read_text()
-    assert "(examples/audit.sh)" in readme
-    assert "](examples/audit-demo.svg)" in readme
+    manual = root / "mammoscan" / "docs"
+    assert "(examples/audit.sh)" in (root / "README.md").read_text()
+    page = (manual / "audit.md").read_text()
+    assert "(../../examples/audit.sh)" in page
+    assert "](images/audit-demo.svg)" in page
     assert figure in (root / "examples" / "README.md").read_text()
-    committed = (root / "examples" / "audit-demo.svg").read_text()
+    committed = (manual / "images" / "audit-demo.svg").read_text()
     # The scores behind it change with the model; the same kind of figure of the same size does not.
     assert re.search(r"viewBox=\S+ \S+ \S+ \S+", committed)[0] == re.search(r"viewBox=\S+ \S+ \S+ \S+", shown)[0]

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 from urllib.parse import unquote
 
 import cv2
@@ -361,14 +360,6 @@ def test_the_page_loads_nothing_and_no_number_reads_nan(pictured, tmp_path):
     written = text_of(out / "audit.pdf")
     assert not re.search(r"\b(nan|inf|None)\b", written)
     assert "undefined" in written
-
-
-def test_the_documentation_says_that_one_papers_sensitivity_is_none():
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    assert (
-        "Sensitivity is TP/(TP+FN). One of the two source papers prints TP/(TP+TN), which is not a sensitivity."
-        in readme
-    )
 
 
 def test_the_pdf_holds_every_figure_gallery_and_table_of_the_page(pictured, tmp_path):

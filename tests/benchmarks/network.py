@@ -59,11 +59,12 @@ def main() -> None:
                 f"batches of {size:2d}, {name:26s} {1 / wall:6.1f} crops a second ({walls['as trained'] / wall:.2f} of "
                 f"as trained), {1e3 * cores[name]:5.1f} ms of a core each ({cores['as trained'] / cores[name]:.2f})"
             )
-    wall, core = kinds(model, arguments.rounds)
-    print(
-        f"kinds of {FINDINGS} findings: {1e3 * wall:.0f} ms an image, {1e3 * core:.0f} ms of a core, which is "
-        f"{1e3 * core / IMAGE:.1f} ms for each of its {IMAGE} crops, to be added to the folded ones"
-    )
+    for precision in Precision:
+        wall, core = kinds(model, arguments.rounds, precision)
+        print(
+            f"kinds of {FINDINGS} findings in {precision.value}: {1e3 * wall:.0f} ms an image, {1e3 * core:.0f} ms of a core, "
+            f"which is {1e3 * core / IMAGE:.1f} ms for each of its {IMAGE} crops, to be added to the folded ones"
+        )
     print(f"load {os.getloadavg()[0]:.1f}")
 
 
@@ -109,9 +110,9 @@ def folded(model: bundles.Bundle, precision: Precision) -> Callable[[Any, Any], 
     return call
 
 
-def kinds(model: bundles.Bundle, rounds: int) -> tuple[float, float]:
+def kinds(model: bundles.Bundle, rounds: int, precision: Precision) -> tuple[float, float]:
     """Seconds and core seconds that it takes to name the kinds of an image's findings, which runs do after its score."""
-    device = Classifier(model)
+    device = Classifier(model, precision=precision)
     said = {name: rows[:FINDINGS] for name, rows in device.probe(FINDINGS).items()}
     device.kinds(said)
     taken = []

@@ -145,10 +145,14 @@ def test_every_size_of_batch_that_is_used_says_the_same_to_the_last_bit(model):
     assert all(np.array_equal(alone[name][0], rows[5]) for name, rows in together.items())
 
 
-def test_bfloat16_computes_in_it_and_says_nearly_the_same(model, crops, clinical, said):
+def test_bfloat16_computes_in_it_after_the_first_block_and_says_nearly_the_same(model, crops, clinical, said):
     classifier = Classifier(model, batch_size=len(crops), precision=Precision.BFLOAT16)
     half = classifier.step(crops, clinical).outputs()
     assert half[CONV4].dtype.name == "bfloat16"
+    whole = folded.Folded(model.arrays(), model.crop, len(CLINICAL), model.heads, conv5=False, precision="bfloat16")
+    kinds = {name: kernel.dtype.name for name, (kernel, _) in whole._convolutions.items()}
+    assert {name for name, kind in kinds.items() if kind == "float32"} == {f"conv2_block1_{n}" for n in range(4)}
+    assert set(kinds.values()) == {"float32", "bfloat16"}
     for name in ("lesion_logits", "pathology_logits"):
         assert half[name].dtype == np.float32
         moved = np.abs(half[name] - said[name]).max()

@@ -27,6 +27,14 @@ def _fail(_):
     raise ValueError("told to")
 
 
+def _threads(_):
+    """Threads of every library of linear algebra in a worker."""
+    import scipy.linalg  # noqa: F401 (brings one of its own)
+    import threadpoolctl
+
+    return [library["num_threads"] for library in threadpoolctl.threadpool_info()]
+
+
 def _run(pool, feed):
     return dict(item for item in pool.results(iter(feed)) if item is not None)
 
@@ -34,6 +42,13 @@ def _run(pool, feed):
 def test_every_task_comes_back_once():
     pool = WorkPool(2, in_flight=4)
     assert _run(pool, [Task(n, _square, (n,)) for n in range(20)]) == {n: n * n for n in range(20)}
+
+
+def test_libraries_have_one_thread_in_a_worker_also_after_a_crash():
+    for feed in ([Task(0, _threads, (0,))], [Task(3, _die_at_three, (3,)), Task(0, _threads, (0,))]):
+        found = _run(WorkPool(2, in_flight=1), feed)[0]
+        assert len(found) >= 2
+        assert set(found) == {1}
 
 
 def test_a_task_that_kills_its_process_is_found_and_the_others_are_done():

@@ -61,7 +61,7 @@ def run(arguments: list[str], *, environment: dict[str, str] | None = None, time
 
 
 def deaths(done: Done) -> list[str]:
-    """Why this was no end that the README describes; empty when it was one."""
+    """Why this was no end that the manual describes; empty when it was one."""
     found = []
     if done.status not in DOCUMENTED:
         found.append(f"ended with status {done.status}")
@@ -71,7 +71,7 @@ def deaths(done: Done) -> list[str]:
 
 
 def table(out: Path, name: str) -> list[dict[str, str]]:
-    """The rows of a table, every one with a cell for every column of the README."""
+    """The rows of a table, every one with a cell for every column of the manual."""
     with (out / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
         header, *rows = list(csv.reader(stream, strict=True))
     assert header == [c.name for c in tables.COLUMNS[name]], name

@@ -1,4 +1,4 @@
-"""What ``mammoscan train`` reads, as the README lists it."""
+"""What ``mammoscan train`` reads, as the manual lists it."""
 
 from __future__ import annotations
 
