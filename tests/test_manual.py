@@ -89,7 +89,8 @@ def test_what_a_run_writes_is_what_the_manual_lists(demo_run):
     listed = _page("results.md")
     for path in demo_run.rglob("*"):
         if path.is_file():
-            assert path.name in listed, path.name
+            name = re.sub(r"(?<=-)\d\d(?=[.-])", "NN", path.name)  # of an image
+            assert name in listed, name
 
 
 def test_commands_in_the_recipes_exist_with_their_options():

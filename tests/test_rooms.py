@@ -7,7 +7,7 @@ import mammoscan
 
 # From above; packages of one floor never import each other. The package itself (version, notice) is the ground.
 FLOORS = (
-    ("cli",), ("run",), ("training",), ("send", "audit"), ("model",), ("report",), ("image", "synthetic"), ("archive",),
+    ("cli",), ("run",), ("training",), ("send", "audit", "review"), ("model",), ("report",), ("image", "synthetic"), ("archive",),
     ("core",),
 )  # fmt: skip
 FLOOR = {room: number for number, floor in enumerate(reversed(FLOORS)) for room in floor}

@@ -36,6 +36,7 @@ from mammoscan.core.tablefile import (
     open_table,
     plain,
     read_columns,
+    without_opinions,
 )
 
 Floats = NDArray[np.float64]
@@ -255,7 +256,7 @@ def read_labels(path: Path, chosen: Mapping[str, str] | None = None) -> Labels:
     def fits(names: Collection[str]) -> bool:
         return not heading.isdisjoint(names)
 
-    table = open_table(path, fits)
+    table = without_opinions(open_table(path, fits))
     columns = find_columns(table, COLUMNS, chosen)
     if "label" not in columns:
         raise LabelError("no label column", path=path, remedy="name one with --column label=HEADING")

@@ -18,6 +18,11 @@ COMMANDS = {
     "inspect": ("mammoscan.cli.inspect", "inspect_command", "Show one file's facts, decisions and pictures."),
     "demo": ("mammoscan.cli.demo", "demo_command", "Write synthetic example studies and run over them."),
     "audit": ("mammoscan.cli.audit", "audit_command", "Hold results against ground truth."),
+    "review": (
+        "mammoscan.cli.review",
+        "review_command",
+        "Make and open the work list of results; merge readers' feedback.",
+    ),
     "train": ("mammoscan.cli.train", "train_command", "Train and evaluate a model."),
 }
 

@@ -174,6 +174,12 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Look at the bytes of every file, also where its size and time are as they were.",
     )
     @click.option("--retry-failed", is_flag=True, help="Try again the images that failed in an earlier run.")
+    @click.option(
+        "--review/--no-review",
+        default=True,
+        show_default=True,
+        help="Write the review page: index.html and a page of every study.",
+    )
     @click.option("--quiet", is_flag=True, help="Say nothing unless something is wrong (for cron).")
     @click.option("--json", "json_summary", is_flag=True, help="Print the summary as one JSON object on stdout.")
     @click.option(
@@ -213,6 +219,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         follow_links: bool,
         retry_failed: bool,
         compare_content: bool,
+        review: bool,
         quiet: bool,
         json_summary: bool,
         log_file: Path | None,
@@ -247,6 +254,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 log_file=log_file,
                 retry_failed=retry_failed,
                 compare_content=compare_content,
+                review=review,
                 deidentify=(deidentify_key or keyfile.default()) if deidentify else None,
             )
 

@@ -417,12 +417,14 @@ class Preview:
     """A small rendering for figures: uint8 (h, w), in source orientation (not flipped or cropped).
 
     dense: bool (h, w), the pixels that percent density counts (second picture). scale: preview pixels per
-    source pixel (one number: the aspect is kept).
+    source pixel (one number: the aspect is kept). large: a larger picture of the same as JPEG, for the review page;
+    b'' where none was asked for.
     """
 
     pixels: NDArray[np.uint8]
     dense: NDArray[np.bool_]
     scale: float
+    large: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

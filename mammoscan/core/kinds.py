@@ -101,4 +101,5 @@ KINDS = (
 )
 NAMES = tuple(kind.name for kind in KINDS)
 DEFAULT = tuple(kind.name for kind in KINDS if kind.by_default)
+REVIEW = "review"  # the study on the review page: no DICOM object, and no choice of ``--write``
 BY_NAME = {kind.name: kind for kind in KINDS}

@@ -6,7 +6,7 @@ import math
 import operator
 import re
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -164,6 +164,36 @@ def open_table(path: Path, fits: Callable[[Collection[str]], bool] = bool) -> Ta
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
         raise LabelError(f"columns twice: {', '.join(twice)}", path=path, remedy="keep one of each")
     return Table(path, tuple(h.strip() for h in headings), names, sheet.records, bool(content.delimiter), notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Labelled:
+    """Records without those that are a reader's opinion and no label. label, decision: positions of these columns."""
+
+    records: Iterable[Record]
+    label: int
+    decision: int
+
+    def __iter__(self) -> Iterator[Record]:
+        records = iter(self.records)
+        yield from islice(records, 1)
+        for number, cells in records:
+            label, decision = (clean(cells[i]) if i < len(cells) else "" for i in (self.label, self.decision))
+            if label or not decision:
+                yield number, cells
+
+
+def without_opinions(table: Table) -> Table:
+    """A table of labels without what readers said on the review page that is no label, which a note counts.
+
+    Such a row has a ``decision`` and an empty ``label``. Of any other table nothing is left out.
+    """
+    if not {"label", "decision"} <= set(table.names):
+        return table
+    records = _Labelled(table.records, table.names.index("label"), table.names.index("decision"))
+    left = sum(1 for _ in table.records) - sum(1 for _ in records)
+    note = (f"{left} rows are opinions of readers without a label and were left out",) if left else ()
+    return replace(table, records=records, notes=table.notes + note)
 
 
 def read_columns(table: Table, columns: Mapping[str, int], numeric: Collection[str] = ()) -> Columns:

@@ -27,17 +27,24 @@ log = logging.getLogger(__name__)
 
 # Longest side of the pictures in reports, in pixels: enough for a printed half page.
 PREVIEW_SIDE = 900
+# Rows of the picture on the review page, and pixels at most, for images that are wide: nothing is ever enlarged.
+LARGE_ROWS, LARGE_PIXELS = 1600, 3_000_000
+# Bytes at most of that picture: the first of these qualities that keeps to it is taken, else the last. Four views, with
+# marks and numbers, stay below 1 MB.
+LARGE_BYTES = 225_000
+_QUALITIES = (88, 82, 75, 67, 58, 48, 38, 28)
 
 
 def analyse(
     header: Header, config: AnalysisConfig, cut: crops.CropGeometry, ranked_by: Path | None = None,
-    traced_by: Path | None = None, anonymous: bool = False,
+    traced_by: Path | None = None, anonymous: bool = False, large: bool = False,
 ) -> Analysed | Failed:  # fmt: skip
     """Decode, prepare, segment and measure one image. The only place that catches per image.
 
     cut: how the model's crops are cut (``Bundle.crop``). ranked_by: the model's own ranking of candidate regions
     (``Bundle.ranking``). traced_by: the network that draws their outlines (``Bundle.outlines``). anonymous: whether
-    the preview must show nothing that could name a person (``only_breast``).
+    the preview must show nothing that could name a person (``only_breast``). large: whether the picture of the review
+    page is drawn as well.
 
     Returns
     -------
@@ -75,9 +82,7 @@ def analyse(
         greys = crops.grey_range(prepared)
         patches = crops.region_crops(segmented, cut, greys=greys)
         tiles = crops.whole_tiles(prepared, side=cut.side, greys=greys)
-        picture = preview(image, prepared.geometry, counted)
-        if anonymous:
-            picture = only_breast(picture, prepared)
+        picture = _pictured(image, prepared, counted, anonymous=anonymous, large=large)
         lap()
     except InputError as error:
         return failed(header, stage, error.reason, error.detail)
@@ -100,7 +105,7 @@ def analyse(
     )
 
 
-def drawn(header: Header, config: AnalysisConfig, *, anonymous: bool) -> Preview:
+def drawn(header: Header, config: AnalysisConfig, *, anonymous: bool, large: bool = False) -> Preview:
     """The preview of an image alone, as ``analyse`` draws it.
 
     Raises
@@ -113,8 +118,14 @@ def drawn(header: Header, config: AnalysisConfig, *, anonymous: bool) -> Preview
     cv2.setNumThreads(1)
     image = polarity.upright(pixels.read_image(header, max_pixels=config.max_pixels))
     prepared = preprocess.prepare_upright(image)
-    picture = preview(image, prepared.geometry, dense.dense_pixels(prepared))
-    return only_breast(picture, prepared) if anonymous else picture
+    return _pictured(image, prepared, dense.dense_pixels(prepared), anonymous=anonymous, large=large)
+
+
+def _pictured(image: Image, prepared: Prepared, counted: NDArray[np.bool_], *, anonymous: bool, large: bool) -> Preview:
+    picture = preview(image, prepared.geometry, counted)
+    if anonymous:
+        picture = only_breast(picture, prepared)
+    return replace(picture, large=enlarged(image, prepared, anonymous=anonymous)) if large else picture
 
 
 def failed(header: Header, stage: Stage, reason: Reason, detail: str = "") -> Failed:
@@ -144,6 +155,27 @@ def preview(image: Image, geometry: Geometry, counted: NDArray[np.bool_]) -> Pre
         dense=_laid_over(counted, geometry, size, scale),
         scale=scale,
     )
+
+
+def enlarged(image: Image, prepared: Prepared, *, anonymous: bool) -> bytes:
+    """The picture of the review page: grey JPEG of ``LARGE_ROWS`` rows, or as many as the source has.
+
+    anonymous: with black for everything but the breast (``only_breast``).
+    """
+    rows, columns = image.pixels.shape
+    scale = min(1.0, LARGE_ROWS / rows, (LARGE_PIXELS / (rows * columns)) ** 0.5)
+    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    small = cv2.resize(image.pixels, size, interpolation=cv2.INTER_AREA)
+    pixels = cv2.convertScaleAbs(small, alpha=255.0)  # rounds, and ends at 255
+    if anonymous:
+        pixels = only_breast(Preview(pixels, np.zeros(pixels.shape, bool), scale), prepared).pixels
+    for quality in _QUALITIES:
+        good, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+        if not good:
+            raise RuntimeError("a picture could not be encoded")
+        if jpeg.size <= LARGE_BYTES:
+            break
+    return jpeg.tobytes()
 
 
 def only_breast(picture: Preview, prepared: Prepared) -> Preview:

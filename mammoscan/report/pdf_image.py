@@ -52,7 +52,7 @@ def page(p: Prediction, context: ReportContext) -> list[Flowable]:
             HEAD,
         ),
         *(Paragraph(line, SMALL) for line in facts),
-        *([Paragraph(text, SMALL)] if (text := _not_shown(p)) else []),
+        *([Paragraph(text, SMALL)] if (text := not_shown(p)) else []),
         Spacer(1, 2.5 * mm),
         _pictures(p),
         Paragraph(
@@ -66,7 +66,7 @@ def page(p: Prediction, context: ReportContext) -> list[Flowable]:
     ]
 
 
-def _not_shown(prediction: Prediction) -> str:
+def not_shown(prediction: Prediction) -> str:
     """Why there is no picture, '' where there is one."""
     if Flag.SOURCE_GONE in prediction.flags:
         return GONE
@@ -173,7 +173,7 @@ def _findings_table(found: tuple[Finding, ...], spacing: Spacing | None) -> Tabl
                 str(f.number),
                 region.kind.value + (f", {region.spots} spots" if region.spots else ""),
                 f"{region.centre[0]:.0f}, {region.centre[1]:.0f}",
-                _size(region.box, spacing),
+                size(region.box, spacing),
                 f"{region.area_mm2:.0f}" if region.area_mm2 is not None else "unknown",
                 f"{s.normal:.2f} / {s.benign:.2f} / {s.malignant:.2f}",
                 f"<b>{s.malignancy:.3f}</b>" if f.above_threshold else f"{s.malignancy:.3f}",
@@ -184,7 +184,7 @@ def _findings_table(found: tuple[Finding, ...], spacing: Spacing | None) -> Tabl
     return table(rows, [x * mm for x in (7, 26, 21, 19, 16, 28, 12, 18, 33)])
 
 
-def _size(box: tuple[float, float, float, float], spacing: Spacing | None) -> str:
+def size(box: tuple[float, float, float, float], spacing: Spacing | None) -> str:
     """Width x height of a box in source pixels, in mm."""
     if spacing is None:
         return "unknown"

@@ -52,3 +52,9 @@ class RunConfig:
     send: SendConfig | None = None  # where results go when the run is done
     cluster: ClusterConfig | None = None  # where the work is done; None: in processes of this machine
     deidentify: Path | None = None  # file with the key of the pseudonyms; None: results carry identities
+    review: bool = True  # write the review page
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """What is written of each study: kinds of DICOM objects by name, and the review page."""
+        return (*self.write, kinds.REVIEW) if self.review else self.write

@@ -22,6 +22,7 @@ from mammoscan.core.errors import Reason, Stage, UsageError
 from mammoscan.model import bundle as bundles
 from mammoscan.model import engine
 from mammoscan.report import pdf_words as words
+from mammoscan.review import worklist
 from mammoscan.run import codec, keyfile, precision, previews, runfile, tablerows, tables, tasks, withdraw, work
 from mammoscan.run.inventory import Facts, Inventory, Status
 from mammoscan.run.ledger import NAME, Ledger
@@ -54,6 +55,7 @@ LOOK_SECONDS = 300.0  # after which the tables are brought up to date while a ru
 LOOK_SHARE = 20  # and at least as many times as long as that took
 _READER = "reader"  # notes of the ledger: with what headers were read,
 _RULES = "rules"  # and what decided results in the last run
+_LISTED = "review"  # and of what the work list was made
 
 
 def run(config: RunConfig, console: Console) -> RunSummary:
@@ -284,7 +286,7 @@ class Run:
                 log.warning("--density-csv: %s", note)
         analysis = config.analysis
         return Rules(
-            analysis.include, analysis.digest(), self.bundle.identity.sha256, self.point, config.write,
+            analysis.include, analysis.digest(), self.bundle.identity.sha256, self.point, config.written,
             config.retry_failed, table, self.precision,
         )  # fmt: skip
 
@@ -378,7 +380,8 @@ class Run:
         config, bundle = self.config, self.bundle
         pool: Pool[work.Key] = self.workplace.pool(IN_FLIGHT)
         settings = Settings(
-            config.analysis, bundle.crop, bundle.ranking, bundle.outlines, self.policy.anonymous, self.precision
+            config.analysis, bundle.crop, bundle.ranking, bundle.outlines, self.policy.anonymous, self.precision,
+            config.review,
         )  # fmt: skip
         with self.console.stages(("analysing images", images), ("writing reports", studies)) as tickers:
             plans = self._to_work(planner, *tickers)
@@ -389,7 +392,7 @@ class Run:
                 place = Engine(
                     out=config.out, pool=pool, scorer=scorer, planner=planner, inventory=self.inventory,
                     ledger=self.ledger, policy=self.policy, settings=settings, breast=bundle.breast,
-                    context=self._context, write=config.write, tell=self._tell, withdrawn=self._withdrawn,
+                    context=self._context, write=config.written, tell=self._tell, withdrawn=self._withdrawn,
                     look=self._look, image_task=self.workplace.image_task,
                 )  # fmt: skip
                 Pump(place, self.counts, *tickers).run(itertools.chain([first], plans))
@@ -413,6 +416,8 @@ class Run:
         began = time.monotonic()
         if began - self._looked >= self._patience:
             tables.write(self.ledger, self.inventory, self.config.out)
+            if self.config.review:
+                worklist.write(self.config.out)
             self._looked = time.monotonic()
             self._patience = max(LOOK_SECONDS, LOOK_SHARE * (self._looked - began))
 
@@ -449,6 +454,7 @@ class Run:
         if not tables.current(ledger, config.out):
             differs, missing = tables.write(ledger, self.inventory, config.out)
             changed |= differs
+        self._list_for_review()
         for uid in missing:
             self._lost_record(uid, "are missing in the tables")
         for uid in self._damaged:
@@ -464,6 +470,15 @@ class Run:
             previews.remove_all(config.out)
         ledger.finished()
         return summary
+
+    def _list_for_review(self) -> None:
+        """Bring the work list up to date with the tables, or take it away where none is wanted."""
+        out = self.config.out
+        if not self.config.review:
+            worklist.remove(out)
+        elif self.ledger.fact(_LISTED) != (listed := worklist.state(out)) or not listed:
+            worklist.write(out)
+            self.ledger.note(_LISTED, worklist.state(out))
 
     def _summary(self) -> RunSummary:
         counts = self.inventory.counts()

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER = ".previews"
-_DIGEST = 32  # bytes before the arrays
+_DIGEST = 32  # bytes before the rest
+_LENGTH = 8  # bytes of how long the large picture is, which stands before the arrays
 
 
 def place(out: Path, key: str) -> Path:
@@ -34,7 +35,7 @@ def write(path: Path, preview: Preview) -> None:
     np.savez_compressed(
         stream, pixels=preview.pixels, dense=np.packbits(preview.dense, axis=1), scale=np.float64(preview.scale)
     )
-    content = stream.getvalue()
+    content = len(preview.large).to_bytes(_LENGTH, "big") + preview.large + stream.getvalue()
     store.write_scratch(path, hashlib.sha256(content).digest() + content)
 
 
@@ -44,13 +45,14 @@ def read(path: Path) -> Preview | None:
         content = path.read_bytes()
     except OSError:
         return None
-    digest, arrays = content[:_DIGEST], content[_DIGEST:]
-    if hashlib.sha256(arrays).digest() != digest:
+    digest, rest = content[:_DIGEST], content[_DIGEST:]
+    if hashlib.sha256(rest).digest() != digest:
         return None
-    with np.load(io.BytesIO(arrays), allow_pickle=False) as held:
+    end = _LENGTH + int.from_bytes(rest[:_LENGTH], "big")
+    with np.load(io.BytesIO(rest[end:]), allow_pickle=False) as held:
         pixels = held["pixels"]
         dense = np.unpackbits(held["dense"], axis=1, count=pixels.shape[1]).astype(bool)
-        return Preview(pixels, dense, float(held["scale"]))
+        return Preview(pixels, dense, float(held["scale"]), rest[_LENGTH:end])
 
 
 def missing(width: int, height: int) -> Preview:

@@ -20,6 +20,7 @@ from mammoscan.image.analyse import drawn
 from mammoscan.model import findings
 from mammoscan.report import gsps, pdf, pdf_dicom, sc, seg, sr_cad, sr_tid1500
 from mammoscan.report.tables import rows_of_study
+from mammoscan.review import study as review
 from mammoscan.run import codec, deidentify, previews, tablerows
 from mammoscan.run.ledger import Output
 
@@ -107,7 +108,7 @@ def study_result(
 
 
 def rendered(result: StudyResult, context: ReportContext, write: tuple[str, ...]) -> dict[str, bytes]:
-    """Every file of a study by its name: the PDF and the DICOM objects of the kinds to write."""
+    """Every file of a study by its name: the PDF, the DICOM objects of the kinds to write, and its review page."""
     with warnings.catch_warnings():
         # pydicom warns of UIDs that are not valid: they are the source's, are flagged and must be referred to as they are.
         warnings.filterwarnings("ignore", "Invalid value for VR UI|The value length", UserWarning)
@@ -129,6 +130,8 @@ def _rendered(result: StudyResult, context: ReportContext, write: tuple[str, ...
         files |= seg.render(result, context)
     if "sc" in write:
         files |= sc.render(result, context)
+    if kinds.REVIEW in write:
+        files |= review.render(result, context, tuple(files))
     return files
 
 
@@ -171,8 +174,8 @@ def _prediction(image: ToReport, settings: Settings) -> Prediction:
         flagged = replace(scored, flags=(*scored.flags, Flag.SOURCE_GONE))
         return Prediction.of(flagged, previews.missing(geometry.source_width, geometry.source_height))
     preview = previews.read(image.picture)
-    if preview is None:
-        preview = drawn(image.source, settings.analysis, anonymous=settings.anonymous)
+    if preview is None or (settings.review and not preview.large):
+        preview = drawn(image.source, settings.analysis, anonymous=settings.anonymous, large=settings.review)
         previews.write(image.picture, preview)
     return Prediction.of(scored, preview)
 

@@ -38,7 +38,7 @@ SAME, DIFFERENT, UNREADABLE = "same", "different", "unreadable:"
 class Settings:
     """How images are analysed, for workers. crop, ranking, outlines: the model's. anonymous: see ``analyse``.
 
-    precision: of the network, for workers that run it.
+    precision: of the network, for workers that run it. review: whether the pictures of the review page are drawn.
     """
 
     analysis: AnalysisConfig
@@ -47,6 +47,7 @@ class Settings:
     outlines: Path
     anonymous: bool
     precision: Precision = Precision.FLOAT32
+    review: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,15 @@ def read_headers(files: tuple[SourceFile, ...], root: Path, settle_seconds: floa
 
 def analyse_file(header: Header, settings: Settings, picture: Path) -> Worked:
     """Analyse one image; its preview goes to a file."""
-    result = analyse(header, settings.analysis, settings.crop, settings.ranking, settings.outlines, settings.anonymous)
+    result = analyse(
+        header,
+        settings.analysis,
+        settings.crop,
+        settings.ranking,
+        settings.outlines,
+        settings.anonymous,
+        settings.review,
+    )
     if isinstance(result, Analysed):
         assert result.preview is not None
         previews.write(picture, result.preview)

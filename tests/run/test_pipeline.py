@@ -78,8 +78,10 @@ def test_every_labelled_image_is_analysed(demo, demo_run):
 def test_every_study_has_its_reports(demo_run):
     for row in _table(demo_run, "studies"):
         folder = demo_run / "studies" / row["study_instance_uid"]
+        numbers = range(1, int(row["images_analysed"]) + 1)
         assert {p.name for p in folder.iterdir()} == {
-            "mammography-cad-sr.dcm", "report.pdf", "report-pdf.dcm", "tid1500-sr.dcm",
+            "mammography-cad-sr.dcm", "report.pdf", "report-pdf.dcm", "tid1500-sr.dcm", "review.js",
+            *(f"review-{n:02d}{end}" for n in numbers for end in (".jpg", "-dense.png")),
         }  # fmt: skip
 
 

@@ -193,9 +193,11 @@ def test_objects_of_kinds_that_are_no_longer_chosen_go_also_when_the_run_is_kill
     with monkeypatch.context() as patched:
         patched.setattr(store, "remove", killed)
         with pytest.raises(KeyboardInterrupt):
-            small.run(case / "archive", case / "out", write=("tid1500",))
-    small.run(case / "archive", case / "out", write=("tid1500",))
+            small.run(case / "archive", case / "out", write=("tid1500",), review=False)
+    small.run(case / "archive", case / "out", write=("tid1500",), review=False)
     assert {p.name for p in (case / "out" / "studies").rglob("*.*") if p.is_file()} == {"report.pdf", "tid1500-sr.dcm"}
+    assert not (case / "out" / "index.html").exists()
+    assert not (case / "out" / "review").exists()
 
 
 def test_a_state_file_cannot_have_files_elsewhere_removed(case):

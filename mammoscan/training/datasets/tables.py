@@ -91,7 +91,7 @@ def read_table(path: Path, needed: Sequence[str]) -> list[Row]:
     def fits(names: Collection[str]) -> bool:
         return set(names).issuperset(needed)
 
-    table = tablefile.read_table(path, fits)
+    table = tablefile.without_opinions(tablefile.read_table(path, fits))
     if missing := [name for name in needed if name not in table.names]:
         raise LabelError(
             f"columns missing: {', '.join(missing)}",
