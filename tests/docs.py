@@ -94,7 +94,7 @@ def columns() -> str:
     from mammoscan.report.tables import COLUMNS
 
     return "\n\n".join(
-        f"## `{name}.csv`\n\n"
+        f"### `{name}.csv`\n\n"
         + table(("column", "unit", "meaning"), [(f"`{c.name}`", c.unit, c.meaning) for c in listed])
         for name, listed in COLUMNS.items()
     )

@@ -9,13 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
 from mammoscan.cli import COMMANDS, main
 from mammoscan.core.errors import ExitCode
+from tests import docs
 from tests.send.peers import STORESCP, StoreScp
 
 
@@ -101,10 +104,25 @@ def test_quiet_says_one_line_where_files_failed(demo, copied_run):
 
 def test_json_prints_one_object_on_stdout(demo, copied_run):
     done = _mammoscan("run", demo / "archive", "--out", copied_run, "--settle-seconds", 0, "--json")
-    summary = json.loads(done.stdout)
+    summary = _valid(done.stdout, "run-summary")
     assert summary["analysed"] == 0
     assert summary["unchanged"] > 0
     assert summary["failed"] > 0
+    assert summary["exit_status"] == done.returncode
+    first, *others = summary["most_suspicious"]
+    assert len(others) == 2
+    assert all(first["malignancy"] >= other["malignancy"] for other in others)
+    assert (copied_run / first["report"]).is_file()
+
+
+def _valid(text, name):
+    """The one object of a text, which its schema in the manual describes whole."""
+    schema = json.loads((docs.MANUAL / f"{name}.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    content = json.loads(text)
+    jsonschema.validate(content, schema, jsonschema.Draft202012Validator)
+    assert set(content) == set(schema["properties"])
+    return content
 
 
 def test_plain_lines_are_written_when_there_is_no_terminal(demo, copied_run):
@@ -113,6 +131,12 @@ def test_plain_lines_are_written_when_there_is_no_terminal(demo, copied_run):
     assert "\x1b[" not in done.stdout + done.stderr
     assert "files failed" in done.stdout
     assert "second reading" in done.stdout
+    lines = done.stdout.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("most suspicious studies"))
+    scores = [float(line.split()[0]) for line in lines[start + 1 : start + 4]]
+    assert scores == sorted(scores, reverse=True)
+    named = Path(lines[start + 4].removeprefix("open next: "))
+    assert named.is_file()
 
 
 def test_a_terminal_gets_a_progress_display(demo, copied_run):
@@ -166,6 +190,51 @@ def test_inspect_shows_facts_decision_and_pictures(demo, tmp_path):
 
 def _is_analysed(demo, path):
     return path.is_file() and path.relative_to(demo / "archive").as_posix() in (demo / "labels.csv").read_text()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_inspect_folds_nothing_when_it_is_piped(terminal, monkeypatch, capsys):
+    from mammoscan.core.console import Console
+
+    monkeypatch.setenv("COLUMNS", "60")
+    console, long = Console(), "word " * 40 + "end"
+    console._out._force_terminal = terminal
+    console.facts((("PatientID", "[bold]x[/bold]"), ("flags", long)))
+    lines = capsys.readouterr().out.splitlines()
+    assert any("[bold]x[/bold]" in line for line in lines)
+    assert (f"flags      {long}" in lines) is not terminal
+
+
+def test_inspect_prints_one_object_that_its_schema_describes(demo, tmp_path):
+    paths = [p for p in sorted((demo / "archive").rglob("*")) if p.is_file()]
+    path = next(p for p in paths if _is_analysed(demo, p))
+    done = _mammoscan("inspect", path, "--json")
+    found = _valid(done.stdout, "inspect")
+    assert (found["decision"], found["exit_status"], done.returncode) == ("analysed", 0, 0)
+    assert set(found["header"]) == set(_schema_of("header"))
+    assert set(found["image"]) == set(_schema_of("image"))
+    assert all(set(finding) == set(_schema_of("findings")) for finding in found["findings"])
+    assert found["findings"]
+    note = tmp_path / "note.txt"
+    note.write_text("hello")
+    other = _valid(_mammoscan("inspect", note, "--json").stdout, "inspect")
+    assert (other["decision"], other["code"], other["exit_status"]) == ("skipped", "not-dicom", 3)
+    cut = tmp_path / "cut.dcm"
+    cut.write_bytes(path.read_bytes()[:-5000])
+    done = _mammoscan("inspect", cut, "--json")
+    other = _valid(done.stdout, "inspect")
+    assert (other["decision"], other["exit_status"], done.returncode) == ("failed", 1, 1)
+    assert other["header"]["patient_id"] == found["header"]["patient_id"]
+
+
+def _schema_of(name):
+    part = json.loads((docs.MANUAL / "inspect.schema.json").read_text())["properties"][name]
+    return part.get("items", part)["properties"]
+
+
+def test_inspect_says_its_statuses():
+    shown = " ".join(CliRunner().invoke(main, ["inspect", "--help"]).output.split())
+    assert "Exit status: 0 analysed, or skipped by a rule, 1 " in shown
 
 
 def test_inspect_says_why_a_file_is_not_analysed(tmp_path):
@@ -279,3 +348,22 @@ def test_help_is_as_wide_as_the_terminal():
         shown = _mammoscan("run", "--help", env={**os.environ, "COLUMNS": str(columns)}).stdout
         longest = max(map(len, shown.splitlines()))
         assert columns - 20 < longest <= columns
+
+
+def test_another_form_of_tables_analyses_nothing_is_audited_the_same_and_can_be_taken_back(demo, copied_run, tmp_path):
+    names = [path.name for path in copied_run.glob("*.csv")]
+    plain = {name: (copied_run / name).read_bytes() for name in names}
+    audits = []
+    for form in ("excel-semicolon", "excel", "plain"):
+        done = _mammoscan(
+            "run", demo / "archive", "--out", copied_run, "--settle-seconds", 0, "--json", "--tables", form
+        )  # fmt: skip
+        assert json.loads(done.stdout)["analysed"] == 0
+        assert {name: (copied_run / name).read_bytes() == plain[name] for name in names} == dict.fromkeys(
+            names, form == "plain"
+        )
+        out = tmp_path / form
+        done = _mammoscan("audit", copied_run, "--labels", demo / "labels.csv", "--out", out, "--replicates", 100)
+        assert done.returncode in {0, 1}, done.stderr
+        audits.append([(out / name).read_bytes() for name in ("metrics.csv", "cases.csv", "unmatched.csv")])
+    assert audits[0] == audits[1] == audits[2]

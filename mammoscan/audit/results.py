@@ -33,6 +33,7 @@ from mammoscan.core.tablefile import (
     plain,
     read_columns,
 )
+from mammoscan.core.tableforms import form_of
 
 Floats = NDArray[np.float64]
 
@@ -127,7 +128,7 @@ def _read_run(folder: Path) -> Results:
         raise LabelError("not a results folder: images.csv or run.json is missing", path=folder)
     run = _json(folder / "run.json")
     marks = _read_marks(folder / "findings.csv")
-    images, notes = _read_images(folder / "images.csv", {})
+    images, notes = _read_images(folder / "images.csv", {}, decimal=form_of(folder / "images.csv").decimal)
     if marks is not None:
         images = _with_marks(images, *marks)
     images = _with_cases(images, folder / "studies.csv")
@@ -151,8 +152,13 @@ def _read_foreign(path: Path, chosen: Mapping[str, str]) -> Results:
     return Results(path.stem, path, images, {}, {}, has_marks=False, archive=None, model="", notes=notes)
 
 
-def _read_images(path: Path, chosen: Mapping[str, str], *, foreign: bool = False) -> tuple[ImageTable, tuple[str, ...]]:
-    """The images, and what should be said of how they were read. foreign: by people, who use spreadsheets."""
+def _read_images(
+    path: Path, chosen: Mapping[str, str], *, foreign: bool = False, decimal: str = "."
+) -> tuple[ImageTable, tuple[str, ...]]:
+    """The images, and what should be said of how they were read. foreign: by people, who use spreadsheets.
+
+    decimal: the mark of a table that a run wrote.
+    """
     chosen = {k: v for k, v in chosen.items() if k in IMAGE_COLUMNS}
     heading = {plain(chosen["score"])} if "score" in chosen else set(IMAGE_COLUMNS["score"])
 
@@ -161,8 +167,8 @@ def _read_images(path: Path, chosen: Mapping[str, str], *, foreign: bool = False
 
     table = open_table(path, fits)
     columns = find_columns(table, IMAGE_COLUMNS, chosen)
-    read = read_columns(table, columns, () if foreign else NUMERIC)
-    mark = mark_of_columns(path, read, NUMERIC) if foreign else "."
+    read = read_columns(table, columns, () if foreign or decimal != "." else NUMERIC)
+    mark = mark_of_columns(path, read, NUMERIC) if foreign else decimal
     if "score" not in columns:
         raise LabelError("no score column", path=path, remedy="name one with --column score=HEADING")
     if not {"id", "sop_instance_uid", "path", "patient_id", "study_instance_uid"} & set(columns):
@@ -287,13 +293,14 @@ def _read_marks(path: Path) -> tuple[list[str], MarkTable] | None:
     columns = find_columns(table, FINDING_COLUMNS)
     if not {"sop_instance_uid", "x", "y", "score"} <= set(columns):
         return None
+    decimal = form_of(path).decimal
     texts = {name: Coder() for name in ("sop_instance_uid", "number", "kind")}
     pieces: list[Floats] = []
     for block in table.blocks(columns):
         nothing = ("",) * len(block.numbers)
         for name, coder in texts.items():
             coder.add(block.cells.get(name, nothing))
-        pieces.append(_mark_numbers(path, block))
+        pieces.append(_mark_numbers(path, block, decimal))
     values = np.concatenate([np.zeros((0, len(_MARK_NUMBERS))), *pieces])
     found = {name: coder.column().mapped(clean) for name, coder in texts.items()}
     order = np.argsort(found["sop_instance_uid"].codes, kind="stable")
@@ -312,10 +319,12 @@ def _read_marks(path: Path) -> tuple[list[str], MarkTable] | None:
     return uids, marks
 
 
-def _mark_numbers(path: Path, block: Block) -> Floats:
+def _mark_numbers(path: Path, block: Block, decimal: str) -> Floats:
     """What is numeric of some findings, (rows, 8), in the order of ``_MARK_NUMBERS``; a box only where all corners are."""
     nothing = ("",) * len(block.numbers)
     cells = [block.cells.get(name, nothing) for name in _MARK_NUMBERS]
+    if decimal != ".":
+        cells = [tuple(cell.replace(decimal, ".") for cell in column) for column in cells]
     columns = [floats_of(column) for column in cells]
     boxed = np.logical_and.reduce([c.filled for c in columns[2:6]])
     missing = ~(columns[0].filled & columns[1].filled & columns[7].filled)
@@ -385,11 +394,16 @@ def _with_cases(images: ImageTable, path: Path) -> ImageTable:
     if "study_instance_uid" not in columns:
         return images
     sides = ("study", "L", "R")
-    read = read_columns(table, columns, sides)
-    found = {side: read.numbers.get(side) or NumberColumn.none(len(read)) for side in sides}
+    decimal = form_of(path).decimal
+    read = read_columns(table, columns, sides if decimal == "." else ())
+    found = {
+        side: read.numbers.get(side)
+        or (numbers_of(read.text[side], decimal) if side in read.text else NumberColumn.none(len(read)))
+        for side in sides
+    }
     problems: dict[int, str] = {}
     for side in sides:
-        _not_numbers(problems, found[side].odd, side, ".")
+        _not_numbers(problems, found[side].odd, side, decimal)
     if problems:
         row = min(problems)
         raise LabelError(f"row {read.rows[row]}: {problems[row]}", path=path)

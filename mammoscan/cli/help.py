@@ -11,7 +11,7 @@ _TITLES = {
         "seed", "write_only",
     ),
     "Where results go, and what is said": (
-        "out", "write", "review", "deidentify", "deidentify_key", "quiet", "json_summary", "log_file",
+        "out", "write", "review", "tables_form", "deidentify", "deidentify_key", "quiet", "json_summary", "log_file",
     ),
     "Sending": (
         "destinations", "calling", "tls", "tls_ca", "tls_cert", "tls_key", "token_file", "attempts", "backoff", "timeout",

@@ -27,12 +27,18 @@ if TYPE_CHECKING:
     default=None,
     help="Folder of a trained model; the bundled one by default.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (inspect.schema.json in the manual).")
 @analysis_options
-def inspect_command(file: Path, picture: Path | None, model: Path | None, analysis: AnalysisConfig) -> None:
+def inspect_command(
+    file: Path, picture: Path | None, model: Path | None, analysis: AnalysisConfig, *, as_json: bool
+) -> None:
     """Show FILE's header facts, what the rules decide, its findings and the four pictures.
 
     The facts are printed, so this command shows patient data on the terminal; it writes nothing
     but --picture.
+
+    Exit status: 0 analysed, or skipped by a rule, 1 its pixels cannot be analysed, 2 usage or a model that cannot be
+    used, 3 no image that can be read.
     """
     from mammoscan.core import logs
     from mammoscan.core.console import Console
@@ -40,7 +46,10 @@ def inspect_command(file: Path, picture: Path | None, model: Path | None, analys
 
     with logs.session(None, anonymous=False):
         result = inspection.inspect(file, analysis, model)
-    Console().facts(result.facts)
+    if as_json:
+        Console().document(result.document)
+    else:
+        Console().facts(result.facts)
     if picture is not None and result.picture is not None:
         from mammoscan.core import store
 

@@ -11,6 +11,7 @@ import click
 from mammoscan.core import kinds
 from mammoscan.core.config import SWITCHABLE, AnalysisConfig
 from mammoscan.core.errors import UsageError
+from mammoscan.core.tableforms import FORMS, PLAIN
 from mammoscan.model.precision import AUTO, CHOICES
 from mammoscan.run import keyfile
 from mammoscan.run.config import ClusterConfig, RunConfig
@@ -118,6 +119,15 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         f"[default: {', '.join(kinds.DEFAULT)}]",
     )
     @click.option(
+        "--tables",
+        "tables_form",
+        type=click.Choice(tuple(FORMS)),
+        default=PLAIN.name,
+        show_default=True,
+        help="Form of the CSV tables: plain for programs; excel with a byte order mark and ISO dates; excel-semicolon also "
+        "with semicolons and decimal commas, for spreadsheets that write 0,5.",
+    )
+    @click.option(
         "--density-csv",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         default=None,
@@ -206,6 +216,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         analysis: AnalysisConfig,
         model: Path | None,
         write: tuple[str, ...],
+        tables_form: str,
         density_csv: Path | None,
         workers: int,
         cluster: str | None,
@@ -251,6 +262,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 follow_links=follow_links,
                 quiet=quiet,
                 json_summary=json_summary,
+                tables=tables_form,
                 log_file=log_file,
                 retry_failed=retry_failed,
                 compare_content=compare_content,

@@ -90,7 +90,7 @@ def _execute(config: RunConfig, console: Console) -> ExitCode:
     said = verdict.verdict(summary, config.out)
     if said:
         console.last_word(said)
-    log.info("counts: %s", json.dumps(summary_dict(summary)))
+    log.info("counts: %s", json.dumps({k: v for k, v in summary_dict(summary).items() if k != "most_suspicious"}))
     return verdict.exit_code(summary)
 
 

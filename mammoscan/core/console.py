@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console as RichConsole
@@ -14,15 +15,18 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from mammoscan import NOTICE
 from mammoscan.core import verdict
+from mammoscan.core.pace import Pace, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +43,9 @@ class Ticker(Protocol):
 
     def advance(self, *, skipped: int = 0, failed: int = 0, amount: int = 1) -> None:
         """Count one more piece of work, and how it ended."""
+
+    def waiting(self, what: str) -> None:
+        """Say what the first piece of work waits for; shown until it is done."""
 
 
 class Console:
@@ -98,7 +105,7 @@ class Console:
         elif self._err.is_terminal:
             with _progress(self._err) as progress:
                 yield tuple(
-                    _Bar(progress, progress.add_task(name, total=total, counts="", rate=""))
+                    _Bar(progress, progress.add_task(name, total=total, counts="", pace=Pace(), waits=""))
                     for name, total in named_totals
                 )
         else:
@@ -108,19 +115,28 @@ class Console:
                 ticker.close()
 
     def facts(self, facts: tuple[tuple[str, str], ...]) -> None:
-        """Names and values, one a line, on stdout."""
-        table = Table(show_header=False, box=None)
-        table.add_column(style="bold")
-        table.add_column(overflow="fold")
-        for name, value in facts:
-            table.add_row(escape(name), escape(value))
-        self._out.print(table)
+        """Names and values on stdout: a table for a person at a terminal, else each in one whole line."""
+        if self._out.is_terminal:
+            table = Table(show_header=False, box=None)
+            table.add_column(style="bold")
+            table.add_column(overflow="fold")
+            for name, value in facts:
+                table.add_row(escape(name), escape(value))
+            self._out.print(table)
+        else:
+            width = max((len(name) for name, _ in facts), default=0)
+            for name, value in facts:
+                self._out.print(f"{name:<{width}}  {value}", markup=False, soft_wrap=True)
         self._out.print(NOTICE, markup=False, soft_wrap=True)
+
+    def document(self, content: object) -> None:
+        """One JSON object on stdout."""
+        self._out.print(json.dumps(content, sort_keys=True), markup=False, soft_wrap=True)
 
     def summary(self, summary: RunSummary, *, out: Path) -> None:
         """The counts at the end: a table, or one JSON object on stdout."""
         if self._json:
-            self._out.print(json.dumps(summary_dict(summary), sort_keys=True), markup=False, soft_wrap=True)
+            self.document(summary_dict(summary))
         elif not self._quiet:
             sends = summary.sent or summary.unsent
             table = Table(title="mammoscan run", title_justify="left", show_header=False)
@@ -150,6 +166,8 @@ class Console:
                     soft_wrap=True,
                 )
             self._out.print(summary.operating_point, markup=False, soft_wrap=True)
+            for line in verdict.suspicious(summary, out):
+                self._out.print(line, markup=False, soft_wrap=True)
             self._out.print(f"results: {out}", markup=False, soft_wrap=True)
             self._out.print(NOTICE, markup=False, soft_wrap=True)
 
@@ -167,10 +185,15 @@ def summary_dict(summary: RunSummary) -> dict[str, object]:
         "sent": summary.sent,
         "unsent": summary.unsent,
         "waiting": summary.waiting,
+        "gone": summary.gone,
         "withdrawn": summary.withdrawn,
         "codes": dict(summary.failures),
+        "skipped_codes": dict(summary.skips),
         "seconds": round(summary.seconds, 3),
         "stage_seconds": {name: round(value, 3) for name, value in summary.stage_seconds},
+        "operating_point": summary.operating_point,
+        "most_suspicious": [asdict(study) for study in summary.most_suspicious],
+        "exit_status": int(verdict.exit_code(summary)),
         "notice": NOTICE,
     }
 
@@ -180,14 +203,38 @@ def is_terminal() -> bool:
     return sys.stderr.isatty()
 
 
+class _Speed(ProgressColumn):
+    """What is waited for, else how fast it goes."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["waits"] or _rate(task.fields["pace"]))
+
+
+class _Left(ProgressColumn):
+    """How long it will take."""
+
+    def render(self, task: Task) -> Text:
+        return Text(_left(task.fields["pace"], None if task.total is None else int(task.total)))
+
+
+def _rate(pace: Pace) -> str:
+    rate = pace.rate()
+    return "" if rate is None else f"{rate:.1f}/s" if rate >= 0.95 else f"{60 * rate:.1f}/min"
+
+
+def _left(pace: Pace, total: int | None) -> str:
+    left = pace.left(total) if total is not None and pace.done < total else None
+    return "" if left is None else f"{span(left)} left"
+
+
 def _progress(console: RichConsole) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        _Speed(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        _Left(),
         TextColumn("{task.fields[counts]}"),
         console=console,
     )
@@ -197,22 +244,19 @@ class _Silent:
     def advance(self, *, skipped: int = 0, failed: int = 0, amount: int = 1) -> None:
         pass
 
+    def waiting(self, what: str) -> None:
+        pass
+
 
 class _Counts:
-    """Done, skipped and failed so far, and the rate."""
+    """Skipped and failed so far."""
 
     def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.done = self.skipped = self.failed = 0
+        self.skipped = self.failed = 0
 
-    def add(self, amount: int, skipped: int, failed: int) -> None:
-        self.done += amount
+    def add(self, skipped: int, failed: int) -> None:
         self.skipped += skipped
         self.failed += failed
-
-    def rate(self) -> str:
-        seconds = time.monotonic() - self.began
-        return f"{self.done / seconds:.1f}/s" if seconds > 0 else ""
 
     def text(self) -> str:
         return f"{self.skipped} skipped, {self.failed} failed"
@@ -222,11 +266,16 @@ class _Bar:
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
+        self._pace: Pace = progress.tasks[progress.task_ids.index(task)].fields["pace"]
         self._counts = _Counts()
 
     def advance(self, *, skipped: int = 0, failed: int = 0, amount: int = 1) -> None:
-        self._counts.add(amount, skipped, failed)
-        self._progress.update(self._task, advance=amount, counts=self._counts.text(), rate=self._counts.rate())
+        self._counts.add(skipped, failed)
+        self._pace.add(amount)
+        self._progress.update(self._task, advance=amount, counts=self._counts.text(), waits="")
+
+    def waiting(self, what: str) -> None:
+        self._progress.update(self._task, waits=what)
 
 
 class _Plain:
@@ -235,22 +284,23 @@ class _Plain:
         self._name = name
         self._total = total
         self._counts = _Counts()
+        self._pace = Pace()
         self._last = time.monotonic()
 
     def advance(self, *, skipped: int = 0, failed: int = 0, amount: int = 1) -> None:
-        self._counts.add(amount, skipped, failed)
+        self._counts.add(skipped, failed)
+        self._pace.add(amount)
         if time.monotonic() - self._last >= PLAIN_INTERVAL:
             self._last = time.monotonic()
             self._say()
+
+    def waiting(self, what: str) -> None:
+        self._console.note(f"{self._name}: {what}")
 
     def close(self) -> None:
         self._say()
 
     def _say(self) -> None:
         of = f" of {self._total}" if self._total is not None else ""
-        left = ""
-        counts = self._counts
-        if self._total and counts.done:
-            seconds = (time.monotonic() - counts.began) * (self._total - counts.done) / counts.done
-            left = f", {seconds:.0f} s left"
-        self._console.note(f"{self._name}: {counts.done}{of}, {counts.rate()}{left}, {counts.text()}")
+        parts = (f"{self._pace.done}{of}", _rate(self._pace), _left(self._pace, self._total), self._counts.text())
+        self._console.note(f"{self._name}: {', '.join(part for part in parts if part)}")

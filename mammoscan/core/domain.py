@@ -616,6 +616,18 @@ class ReportContext:
 
 
 @dataclass(frozen=True, slots=True)
+class SuspiciousStudy:
+    """A study to be read first. Scores from 0 to 1, None of a breast without one. report: its PDF, below the results."""
+
+    study_instance_uid: str
+    malignancy: float
+    malignancy_left: float | None
+    malignancy_right: float | None
+    above_threshold: bool
+    report: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunSummary:
     """Counts of a run: what its exit status and its last words are made from (``verdict``)."""
 
@@ -637,3 +649,4 @@ class RunSummary:
     removed: int = 0  # files of earlier reports that are no results any more
     withdrawn: int = 0  # studies whose results were withdrawn now, since the archive contradicts them
     operating_point: str = ""  # its name and what it costs, in words
+    most_suspicious: tuple[SuspiciousStudy, ...] = ()  # of the folder, the highest score first

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mammoscan.core.domain import RunSummary
 
 MOST_CODES = 5  # codes that are told with their remedies
+REVIEW = "index.html"  # the page of all studies, where one was written
 _BY_CODE = {reason.code: reason for reason in Reason}
 
 
@@ -49,6 +50,20 @@ def remedies(summary: RunSummary) -> tuple[tuple[str, str, str], ...]:
         (f"{code} {count}", _BY_CODE[code].meaning, _BY_CODE[code].remedy)
         for code, count in summary.failures[:MOST_CODES]
     )
+
+
+def suspicious(summary: RunSummary, out: Path) -> tuple[str, ...]:
+    """The studies to be read first, a line each, and the file to open next; nothing where no study has a score."""
+    if not summary.most_suspicious:
+        return ()
+    lines = ["most suspicious studies in this folder (score of the worse breast, 0 to 1):"]
+    for study in summary.most_suspicious:
+        sides = (("right", study.malignancy_right), ("left", study.malignancy_left))
+        said = ", ".join(f"{side} {score:.3f}" for side, score in sides if score is not None)
+        above = "above" if study.above_threshold else "below"
+        lines.append(f"  {study.malignancy:.3f} ({said}), {above} the operating point: {out / study.report}")
+    page = out / REVIEW
+    return (*lines, f"open next: {page if page.is_file() else out / summary.most_suspicious[0].report}")
 
 
 def ranked(codes: Mapping[str, int]) -> tuple[tuple[str, int], ...]:

@@ -135,9 +135,16 @@ def plain_scan(content: bytes) -> Scan | None:
             tables |= found
         elif marker == _SOS:
             return None if frame is None else _scan(frame, tables, segment, end)
-        elif marker != _COM and marker not in _APPLICATION:
+        elif not _says_nothing(marker, segment):
             return None
     return None
+
+
+def _says_nothing(marker: int, segment: bytes) -> bool:
+    """Whether a segment is a comment or an application's own; one of JFIF must be of a version that there is."""
+    if marker == _APPLICATION[0] and segment.startswith(b"JFIF\0"):
+        return segment[5:6] == b"\1"
+    return marker == _COM or marker in _APPLICATION
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, bytes, int]]:

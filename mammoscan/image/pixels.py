@@ -24,7 +24,7 @@ from mammoscan.archive.identity import unchanged
 from mammoscan.core.domain import Flag, Header, Image
 from mammoscan.core.errors import InputError, Reason
 from mammoscan.core.values import integer, text
-from mammoscan.image import lossless
+from mammoscan.image import jpeg2000, lossless
 from mammoscan.image.codestream import Codestream, Coding, Element, codestream, element_of, image_bytes, read_element
 from mammoscan.image.display import display_of
 from mammoscan.image.polarity import border_is_air, shrunk
@@ -42,11 +42,13 @@ if TYPE_CHECKING:
 
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 UNCOMPRESSED = pydicom.uid.UID("1.2.840.10008.1.2.1.98")  # in fragments (PS3.5 A.4.11)
-# For each coding the decoders to ask, the fastest that decodes exactly first.
+# Decoders that are faster than all others, and say nothing where they are not sure.
+_FAST = {Coding.LOSSLESS: lossless.values, Coding.JPEG_2000: jpeg2000.values}
+# For each coding the decoders to ask then, the fastest that decodes exactly first.
 _DECODERS = {
     Coding.RLE: ("pylibjpeg", "pydicom"),
     Coding.JPEG_LS: ("pyjpegls", "gdcm", "pylibjpeg"),
-    Coding.LOSSLESS: ("gdcm", "pylibjpeg"),  # where image/lossless.py does not answer
+    Coding.LOSSLESS: ("gdcm", "pylibjpeg"),
     Coding.JPEG_2000: ("gdcm", "pylibjpeg"),
     Coding.HIGH_THROUGHPUT: ("pylibjpeg",),
     Coding.BASELINE: ("pylibjpeg", "gdcm", "pillow"),
@@ -232,7 +234,7 @@ def _decompressed(
         )
     if found.precision > form.allocated:
         raise InputError(Reason.DECODE_FAILED, f"a compressed image of {found.precision} bits, not {form.allocated}")
-    plain = lossless.values(found) if found.coding is Coding.LOSSLESS else None
+    plain = _FAST[found.coding](found) if found.coding in _FAST else None
     if plain is not None:
         # The plugins' numbers have their sign in all bits, too.
         values = _sign_extended(plain, found.precision) if form.signed else plain

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mammoscan.core import tableforms
 from mammoscan.core.domain import Laterality
 from mammoscan.image.features import FEATURE_DOCS, REGION_FEATURES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
 
     from mammoscan.core.domain import Finding, Prediction, ReportContext, StudyResult
 
@@ -261,6 +263,11 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def rows_of(path: Path) -> Generator[dict[str, str], None, None]:
+    """Rows of a table that a run wrote, in whatever form, as cells of the plain form by the name of their column."""
+    return tableforms.rows(path, {column.name: column.unit for column in COLUMNS[path.stem]})
 
 
 def header_line(columns: Sequence[Column]) -> bytes:

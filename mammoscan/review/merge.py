@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mammoscan.core import store
 from mammoscan.core.errors import LabelError
-from mammoscan.report.tables import safe
+from mammoscan.report.tables import rows_of, safe
 from mammoscan.review.opinions import AGREE, BREAST, COLUMNS, DISAGREE, FINDING, MISSED, Opinion, labelled, read
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ def write(results: Path, files: Sequence[Path], out: Path) -> list[str]:
 
 def _studies(results: Path) -> set[str]:
     try:
-        with (results / "studies.csv").open(encoding="utf-8", newline="") as stream:
-            return {row["study_instance_uid"] for row in csv.DictReader(stream)}
+        return {row["study_instance_uid"] for row in rows_of(results / "studies.csv")}
     except FileNotFoundError:
         raise LabelError(
             "no studies.csv in this folder", path=results, remedy="give the --out folder of `mammoscan run`"

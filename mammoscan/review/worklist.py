@@ -8,7 +8,6 @@ a temporary file, so that memory does not grow with the archive. Only files that
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
 import hashlib
 import json
@@ -24,6 +23,7 @@ from mammoscan.core import store
 from mammoscan.core.domain import Flag
 from mammoscan.core.errors import UsageError
 from mammoscan.core.tablefile import clean
+from mammoscan.report.tables import rows_of
 from mammoscan.review import scripts
 
 if TYPE_CHECKING:
@@ -241,8 +241,8 @@ def _studies(out: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def _rows(stack: contextlib.ExitStack, path: Path) -> Iterator[dict[str, str]]:
-    stream = stack.enter_context(path.open(encoding="utf-8", newline=""))
-    return ({name: clean(cell or "") for name, cell in row.items()} for row in csv.DictReader(stream))
+    rows = stack.enter_context(contextlib.closing(rows_of(path)))
+    return ({name: clean(cell) for name, cell in row.items()} for row in rows)
 
 
 def _together(images: list[dict[str, str]]) -> _OfImages:

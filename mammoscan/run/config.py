@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mammoscan.core import kinds
+from mammoscan.core import kinds, tableforms
 from mammoscan.core.config import AnalysisConfig
 from mammoscan.model.precision import AUTO
 
@@ -46,6 +46,7 @@ class RunConfig:
     follow_links: bool = True
     quiet: bool = False
     json_summary: bool = False
+    tables: str = tableforms.PLAIN.name  # one of ``tableforms.FORMS``
     log_file: Path | None = None
     retry_failed: bool = False
     compare_content: bool = False  # look at the bytes of every file, also where size and time are as they were

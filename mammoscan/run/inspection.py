@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from mammoscan import NOTICE
 from mammoscan.archive import header as headers
 from mammoscan.core.config import AnalysisConfig
-from mammoscan.core.domain import Failed, Header, OperatingPoint, Prediction, Skipped, SourceFile
+from mammoscan.core.domain import Failed, Finding, Header, OperatingPoint, Prediction, Skipped, SourceFile
 from mammoscan.core.errors import ExitCode, Reason
 from mammoscan.image.analyse import analyse
 from mammoscan.model import bundle as bundles
@@ -31,9 +32,10 @@ Facts = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was found: (name, value) facts, the four pictures as PNG bytes, and the exit status."""
+    """What was found: (name, value) facts for people, the same for programs, the four pictures as PNG bytes, the status."""
 
     facts: Facts
+    document: dict[str, object]
     picture: bytes | None
     exit_code: ExitCode
 
@@ -44,13 +46,14 @@ def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspect
     file = SourceFile(path.resolve(), path.name, status.st_size, status.st_mtime_ns)
     found = headers.read_header(file, include=analysis.include, settle_seconds=0.0, now=time.time())
     if not isinstance(found, Header):
-        return Inspection(_decision(found), None, _status(found))
+        return Inspection(_decision(found), _document(path, found, _status(found)), None, _status(found))
     facts = header_facts(found)
     engine.needed()
     bundle = bundles.load(model)
     analysed = analyse(found, analysis, bundle.crop, bundle.ranking, bundle.outlines)
     if isinstance(analysed, Failed):
-        return Inspection((*facts, *_decision(analysed)), None, ExitCode.SOME_FAILED)
+        said = _document(path, analysed, ExitCode.SOME_FAILED, header=found)
+        return Inspection((*facts, *_decision(analysed)), said, None, ExitCode.SOME_FAILED)
     config = RunConfig(archive=path.parent, out=path.parent, analysis=analysis, model=model)
     point = bundle.point(analysis.point)
     with contextlib.closing(Scorer(bundle, config, point.finding)) as scorer:
@@ -68,6 +71,7 @@ def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspect
             ("decision", "analysed"),
             *prediction_facts(prediction, point),
         ),
+        _document(path, prediction, ExitCode.ALL_ANALYSED, header=found, point=point),
         np.asarray(png).tobytes(),
         ExitCode.ALL_ANALYSED,
     )
@@ -128,6 +132,92 @@ def prediction_facts(prediction: Prediction, point: OperatingPoint) -> Facts:
             )
         )
     return tuple(facts)
+
+
+def _document(
+    path: Path, result: Prediction | Skipped | Failed, status: ExitCode, *, header: Header | None = None,
+    point: OperatingPoint | None = None,
+) -> dict[str, object]:  # fmt: skip
+    """What ``inspect --json`` prints: the manual's ``inspect.schema.json`` describes it."""
+    decisions = {Prediction: "analysed", Skipped: "skipped", Failed: "failed"}
+    reason = None if isinstance(result, Prediction) else result.reason
+    return {
+        "path": str(path),
+        "decision": decisions[type(result)],
+        "code": reason.code if reason else "",
+        "meaning": reason.meaning if reason else "",
+        "detail": "" if isinstance(result, Prediction) else result.detail,
+        "remedy": reason.remedy if reason else "",
+        "densities_stated": [
+            {"laterality": d.laterality.value, "density": d.density.value} for d in getattr(result, "densities", ())
+        ],
+        "header": _header_document(header) if header else None,
+        "image": _image_document(result) if isinstance(result, Prediction) else None,
+        "findings": [_finding_document(f) for f in result.findings] if isinstance(result, Prediction) else [],
+        "operating_point": {
+            "name": point.name, "image": point.image, "finding": point.finding, "cost": words.cost(point.cost)
+        } if point else None,
+        "exit_status": int(status),
+        "notice": NOTICE,
+    }  # fmt: skip
+
+
+def _header_document(header: Header) -> dict[str, object]:
+    spacing, age = header.spacing, header.age
+    return {
+        "patient_id": header.patient.patient_id,
+        "patient_name": header.patient.name,
+        "sex": header.patient.sex.value,
+        "age_years": age.years if age else None,
+        "study_date": header.study.study_date,
+        "accession_number": header.study.accession_number,
+        "study_instance_uid": header.study.study_instance_uid,
+        "series_instance_uid": header.series_instance_uid,
+        "sop_instance_uid": header.sop_instance_uid,
+        "sop_class_uid": header.sop_class_uid,
+        "transfer_syntax_uid": header.transfer_syntax_uid,
+        "laterality": header.laterality.value,
+        "view": header.view.value,
+        "view_modifiers": list(header.view_modifiers),
+        "manufacturer": header.manufacturer,
+        "manufacturer_model": header.manufacturer_model,
+        "spacing_mm": [spacing.row_mm, spacing.column_mm] if spacing else None,
+        "spacing_source": spacing.source.value if spacing else None,
+        "presentation_intent": header.presentation_intent,
+        "implant": header.implant,
+        "partial_view": header.partial_view,
+        "rows": header.rows,
+        "columns": header.columns,
+        "bits_stored": header.bits_stored,
+        "photometric_interpretation": header.photometric,
+        "flags": [flag.value for flag in header.flags],
+    }
+
+
+def _image_document(prediction: Prediction) -> dict[str, object]:
+    return {
+        "malignancy": prediction.scores.malignancy,
+        "density": prediction.density.density.value,
+        "density_source": prediction.density.source.value,
+        "percent_density": prediction.image_features.percent_density,
+        "candidates": prediction.candidates,
+        "flags": [flag.value for flag in prediction.flags],
+    }
+
+
+def _finding_document(finding: Finding) -> dict[str, object]:
+    region = finding.region
+    return {
+        "number": finding.number,
+        "kind": region.kind.value,
+        "lesion_kind_estimate": finding.lesion_kind,
+        "centre_px": [float(value) for value in region.centre],
+        "box_px": [float(value) for value in region.box],
+        "contour_px": [[float(x), float(y)] for x, y in region.contour],
+        "area_mm2": region.area_mm2,
+        "malignancy": finding.scores.malignancy,
+        "above_threshold": bool(finding.above_threshold),
+    }
 
 
 def _decision(result: Skipped | Failed) -> Facts:

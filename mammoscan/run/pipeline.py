@@ -19,6 +19,7 @@ from mammoscan.archive import density, discover
 from mammoscan.core import faults, store, verdict
 from mammoscan.core.domain import Failed, ReportContext, RunSummary, Skipped
 from mammoscan.core.errors import Reason, Stage, UsageError
+from mammoscan.core.tableforms import FORMS
 from mammoscan.model import bundle as bundles
 from mammoscan.model import engine
 from mammoscan.report import pdf_words as words
@@ -152,6 +153,7 @@ class Run:
         self.inventory = Inventory(ledger.connection, config.archive, policy, self._changed)
         self.precision = precision.settled(config.precision, self.bundle, ledger, console)
         self.counts = Counts()
+        self.form = FORMS[config.tables]
         self._told = bytearray()  # a bit a file whose failure is in the log
         self._damaged: list[str] = []  # studies of which something could not be read back when the run began
         self._looked = time.monotonic()
@@ -384,6 +386,8 @@ class Run:
             config.review,
         )  # fmt: skip
         with self.console.stages(("analysing images", images), ("writing reports", studies)) as tickers:
+            if images:
+                tickers[0].waiting("loading the model")
             plans = self._to_work(planner, *tickers)
             first = next(plans, None)
             if first is None:
@@ -415,7 +419,7 @@ class Run:
         """Bring the tables up to date now and then, so that a person can look before the run is over."""
         began = time.monotonic()
         if began - self._looked >= self._patience:
-            tables.write(self.ledger, self.inventory, self.config.out)
+            tables.write(self.ledger, self.inventory, self.config.out, self.form)
             if self.config.review:
                 worklist.write(self.config.out)
             self._looked = time.monotonic()
@@ -451,8 +455,8 @@ class Run:
         for number, path, code in self.inventory.failures():
             self._tell(number, path, Reason.of(code))
         missing: list[str] = []
-        if not tables.current(ledger, config.out):
-            differs, missing = tables.write(ledger, self.inventory, config.out)
+        if not tables.current(ledger, config.out, self.form):
+            differs, missing = tables.write(ledger, self.inventory, config.out, self.form)
             changed |= differs
         self._list_for_review()
         for uid in missing:
@@ -510,6 +514,7 @@ class Run:
             removed=self.counts.removed,
             operating_point=f"operating point {self.point.name}: {words.cost(self.point.cost)}",
             withdrawn=self.counts.withdrawn,
+            most_suspicious=tables.most_suspicious(self.ledger, self.config.out),
         )
 
     def _lost_record(self, uid: str, tabled: str) -> None:

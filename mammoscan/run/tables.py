@@ -2,41 +2,47 @@
 
 A study's rows are kept as the lines that they are in the tables, so that writing a table is copying. The tables are
 in the order of StudyInstanceUID, ``files.csv`` in that of path; they are written beside the old ones and replace them
-in one move, and only if they differ.
+in one move, and only if they differ. A table in another form than the last one is written whole.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import heapq
 import json
 import os
 from typing import TYPE_CHECKING
 
 from mammoscan.core import store
+from mammoscan.core.domain import SuspiciousStudy
 from mammoscan.core.errors import Reason
-from mammoscan.report.tables import COLUMNS, header_line, lines
-from mammoscan.run import tablerows
+from mammoscan.core.tableforms import PLAIN
+from mammoscan.report.tables import COLUMNS, header_line, lines, rows_of
+from mammoscan.run import publish, tablerows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from mammoscan.core.tableforms import Form
     from mammoscan.report.tables import Column
     from mammoscan.run.inventory import Inventory, Line
     from mammoscan.run.ledger import Ledger
 
-# Notes of the ledger: the files as they were written last, and whether something was changed since.
-_WRITTEN, _STALE = "tables", "stale"
+MOST_SUSPICIOUS = 3  # studies that are named when a run is over
+# Notes of the ledger: the files as they were written last, whether something was changed since, and what is to be read first.
+_WRITTEN, _STALE, _FIRST = "tables", "stale", "suspicious"
 _READABLE = {reason.code: reason for reason in Reason}
 
 
-def write(ledger: Ledger, inventory: Inventory, out: Path) -> tuple[bool, list[str]]:
+def write(ledger: Ledger, inventory: Inventory, out: Path, form: Form = PLAIN) -> tuple[bool, list[str]]:
     """Bring the tables up to date; whether one changed, and the studies whose rows cannot be read back.
 
     Of tables that are as they were written last, the lines of studies that did not change since are copied as they lie.
     """
     bad: list[str] = []
-    whole = ledger.fact(_WRITTEN) != _state(out) or not ledger.fact(_WRITTEN)
+    whole = ledger.fact(_WRITTEN) != _state(out, form) or not ledger.fact(_WRITTEN)
 
     def studies(*tables: _Spliced) -> None:
         for edit in ledger.edits(whole=whole):
@@ -45,25 +51,53 @@ def write(ledger: Ledger, inventory: Inventory, out: Path) -> tuple[bool, list[s
             except ValueError:
                 bad.append(edit.study_instance_uid)
                 parts = (b"", b"", b"")
-            for table, part, before, old in zip(tables, parts, edit.before, edit.old, strict=True):
-                table.copy(before)
-                table.change(old, part)
-            images, findings, lines_ = map(len, parts)
+            images, findings, lines_ = (
+                table.edit(before, old, part)
+                for table, part, before, old in zip(tables, parts, edit.before, edit.old, strict=True)
+            )
             ledger.written(edit.study_instance_uid, (images, findings, lines_))
         for table in tables:
             table.copy_rest()
 
-    changed = _stream(out, tablerows.OF_A_STUDY, studies, whole=whole)
-    changed |= _stream(out, ("files",), lambda table: _files(table.write, inventory.lines()), whole=True)
-    ledger.note(_WRITTEN, _state(out))
+    changed = _stream(out, tablerows.OF_A_STUDY, studies, form, whole=whole)
+    changed |= _stream(out, ("files",), lambda table: _files(table.rows, inventory.lines()), form, whole=True)
+    ledger.note(_WRITTEN, _state(out, form))
     ledger.note(_STALE, "")
+    ledger.note(_FIRST, json.dumps([dataclasses.asdict(study) for study in _suspicious(out)]))
     return changed, bad
 
 
-def current(ledger: Ledger, out: Path) -> bool:
-    """Whether the tables are those that were last written, and nothing was changed since."""
+def current(ledger: Ledger, out: Path, form: Form = PLAIN) -> bool:
+    """Whether the tables are those that were last written, in this form, and nothing was changed since."""
     noted = ledger.fact(_WRITTEN)
-    return bool(noted) and not ledger.fact(_STALE) and noted == _state(out)
+    return bool(noted) and not ledger.fact(_STALE) and noted == _state(out, form)
+
+
+def most_suspicious(ledger: Ledger, out: Path) -> tuple[SuspiciousStudy, ...]:
+    """The studies with the highest scores as the tables were written last."""
+    noted = ledger.fact(_FIRST)
+    return tuple(SuspiciousStudy(**study) for study in json.loads(noted)) if noted else _suspicious(out)
+
+
+def _suspicious(out: Path) -> tuple[SuspiciousStudy, ...]:
+    def score(row: dict[str, str], name: str) -> float | None:
+        return float(row[name]) if row[name] else None
+
+    scored = (row for row in rows_of(out / "studies.csv") if row["malignancy"])
+    first = heapq.nsmallest(
+        MOST_SUSPICIOUS, scored, key=lambda row: (-float(row["malignancy"]), row["study_instance_uid"])
+    )
+    return tuple(
+        SuspiciousStudy(
+            row["study_instance_uid"],
+            float(row["malignancy"]),
+            score(row, "malignancy_left"),
+            score(row, "malignancy_right"),
+            row["above_threshold"] == "yes",
+            f"{row['folder']}/{publish.REPORT}",
+        )
+        for row in first
+    )
 
 
 def outdated(ledger: Ledger) -> None:
@@ -71,25 +105,40 @@ def outdated(ledger: Ledger) -> None:
     ledger.note(_STALE, "yes")
 
 
-def _state(out: Path) -> str:
-    """Size and time of every table, '' where one is missing."""
+def _state(out: Path, form: Form) -> str:
+    """Form, size and time of every table, '' where one is missing."""
     try:
         found = [(out / f"{name}.csv").stat() for name in COLUMNS]
     except OSError:
         return ""
-    return json.dumps([(status.st_size, status.st_mtime_ns) for status in found])
+    return json.dumps([form.name, *((status.st_size, status.st_mtime_ns) for status in found)])
 
 
 class _Spliced:
     """A table in the making: lines of the old one and new ones. whole: nothing of the old one is copied."""
 
-    def __init__(self, path: Path, columns: Sequence[Column], *, whole: bool) -> None:
+    def __init__(self, path: Path, columns: Sequence[Column], form: Form, *, whole: bool) -> None:
         self._fresh = store.Fresh(path)
         self._old = None if whole else path.open("rb", buffering=0)
-        self._at = len(header_line(columns))
+        self._units, self._form = [column.unit for column in columns], form
+        heading = form.heading(header_line(columns))
+        self._at = len(heading)
         self._differs: bool | None = None if whole else False
-        self.write = self._fresh.write
-        self.write(header_line(columns))
+        self._fresh.write(heading)
+
+    def edit(self, before: int, old: int, plain: bytes) -> int:
+        """Copy bytes of the old table; then lines, given in the plain form, in the place of its next ones.
+
+        How many bytes these are.
+        """
+        part = self._form.lines(plain, self._units)
+        self.copy(before)
+        self.change(old, part)
+        return len(part)
+
+    def rows(self, plain: bytes) -> None:
+        """More lines, given in the plain form, of a table that is written whole."""
+        self._fresh.write(self._form.lines(plain, self._units))
 
     def copy(self, count: int) -> None:
         """The next bytes of the old table."""
@@ -108,7 +157,7 @@ class _Spliced:
             before = os.pread(self._old.fileno(), old, self._at)
             self._differs = self._differs or before != part
             self._at += old
-        self.write(part)
+        self._fresh.write(part)
 
     def settle(self) -> bool:
         """Take the old table's place if it differs; say whether it does."""
@@ -136,12 +185,12 @@ def _rows(listed: Iterable[Line]) -> Iterator[list[str]]:
         ]  # fmt: skip
 
 
-def _stream(out: Path, names: tuple[str, ...], fill: Callable[..., None], *, whole: bool) -> bool:
+def _stream(out: Path, names: tuple[str, ...], fill: Callable[..., None], form: Form, *, whole: bool) -> bool:
     """Write tables side by side; each replaces the old one if it differs. Whether one did."""
     with contextlib.ExitStack() as stack:
         tables = []
         for name in names:
-            table = _Spliced(out / f"{name}.csv", COLUMNS[name], whole=whole)
+            table = _Spliced(out / f"{name}.csv", COLUMNS[name], form, whole=whole)
             stack.callback(table.close)
             tables.append(table)
         fill(*tables)

@@ -1,6 +1,6 @@
-"""Damaged streams of JPEG Lossless by number, and what the decoders make of them.
+"""Damaged streams of JPEG Lossless and JPEG 2000 by number, and what the decoders make of them.
 
-``python -m tests.image.damaged --first K --count N --seconds S FILE`` adds lines of JSON to FILE, three a stream: its number
+``python -m tests.image.damaged --coding lossless --first K --count N --seconds S FILE`` adds lines of JSON to FILE, three a stream: its number
 and kind; what the fast path says ("not asked", "none", "read"); what gdcm says ("refused", "read", "not asked") and whether
 the values are the same. Each is written before the next is tried: the last line of a process that died says by what.
 """
@@ -23,9 +23,8 @@ import imagecodecs
 import numpy as np
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import JPEGLossless
 
-from mammoscan.image import lossless
+from mammoscan.image import jpeg2000, lossless
 from mammoscan.image.codestream import Codestream, Coding, codestream
 from mammoscan.synthetic import jpeg_lossless
 
@@ -45,10 +44,13 @@ def picture(bits: int, which: int, rows: int = ROWS, columns: int = COLUMNS) -> 
 
 
 @functools.cache
-def whole(which: int) -> bytes:
+def whole(which: int, coding: Coding) -> bytes:
     """A whole stream. which: of bits, predictor and encoder."""
     bits, predictor = BITS[which % 4], which // 4 % 8
     pixels = picture(bits, which)
+    if coding is Coding.JPEG_2000:
+        lossy = {"reversible": False, "level": 45} if predictor % 2 else {"reversible": True}
+        return imagecodecs.jpeg2k_encode(pixels, codecformat="J2K", bitspersample=bits, **lossy)
     if predictor == 0:
         return jpeg_lossless.encode(pixels, bits)
     return imagecodecs.jpeg8_encode(pixels, lossless=True, predictor=predictor, bitspersample=bits)
@@ -56,6 +58,8 @@ def whole(which: int) -> bytes:
 
 def _scan_at(content: bytes) -> int:
     """Where the code begins."""
+    if content.startswith(b"\xff\x4f"):
+        return content.index(b"\xff\x93") + 2
     at = content.index(b"\xff\xda")
     return at + 2 + int(struct.unpack_from(">H", content, at + 2)[0])
 
@@ -176,33 +180,39 @@ def none(_: random.Random, content: bytes) -> bytes:
     return content
 
 
-KINDS: tuple[Callable[[random.Random, bytes], bytes], ...] = (
-    flip, flip_code, flip_head, cut, cut_end, insert, append, drop, swap, zeros, marker, segment, frame, scan, table, none,
+Damage = Callable[[random.Random, bytes], bytes]
+_ANYWHERE: tuple[Damage, ...] = (
+    flip, flip_code, flip_head, cut, cut_end, insert, append, drop, swap, zeros,
 )  # fmt: skip
+KINDS: dict[Coding, tuple[Damage, ...]] = {
+    Coding.LOSSLESS: (*_ANYWHERE, marker, segment, frame, scan, table, none),
+    Coding.JPEG_2000: (*_ANYWHERE, none),
+}
+FAST = {Coding.LOSSLESS: lossless.values, Coding.JPEG_2000: jpeg2000.values}
 
 
-def stream(number: int) -> tuple[str, bytes]:
+def stream(number: int, coding: Coding) -> tuple[str, bytes]:
     """A kind of damage and what it made: the same in every process."""
     rng = random.Random(number)
-    kind = KINDS[number % len(KINDS)]
-    return kind.__name__, kind(rng, whole(rng.randrange(32)))
+    kind = KINDS[coding][number % len(KINDS[coding])]
+    return kind.__name__, kind(rng, whole(rng.randrange(32), coding))
 
 
-def usable(found: Codestream | None) -> bool:
+def usable(found: Codestream | None, coding: Coding) -> bool:
     """Whether a stream gets as far as the decoders."""
     return (
         found is not None
-        and found.coding is Coding.LOSSLESS
+        and found.coding is coding
         and found.whole
         and (found.rows, found.columns, found.components) == (ROWS, COLUMNS, 1)
         and found.precision <= 16
     )
 
 
-def by_gdcm(content: bytes, precision: int) -> np.ndarray | None:
+def by_gdcm(content: bytes, precision: int, coding: Coding = Coding.LOSSLESS) -> np.ndarray | None:
     """Its values by gdcm, None where it refuses."""
     try:
-        array, _ = get_decoder(JPEGLossless).as_array(
+        array, _ = get_decoder(coding.syntaxes[0]).as_array(
             encapsulate([content]), index=0, raw=True, decoding_plugin="gdcm", rows=ROWS, columns=COLUMNS,
             samples_per_pixel=1, number_of_frames=1, photometric_interpretation="MONOCHROME2", pixel_keyword="PixelData",
             bits_allocated=8 if precision <= 8 else 16, bits_stored=precision, pixel_representation=0,
@@ -212,29 +222,30 @@ def by_gdcm(content: bytes, precision: int) -> np.ndarray | None:
     return array if array.shape == (ROWS, COLUMNS) else None
 
 
-def verdicts(number: int) -> Iterator[dict[str, object]]:
+def verdicts(number: int, coding: Coding) -> Iterator[dict[str, object]]:
     """What becomes of a stream, step by step."""
-    kind, content = stream(number)
+    kind, content = stream(number, coding)
     yield {"number": number, "kind": kind}
     found = codestream(content)
-    if found is None or not usable(found):
+    if found is None or not usable(found, coding):
         yield {"fast": "not asked"}
         yield {"gdcm": "not asked"}
         return
-    fast = lossless.values(found)
+    fast = FAST[coding](found)
     yield {"fast": "none" if fast is None else "read", "precision": found.precision}
-    reference = by_gdcm(found.content, found.precision)
+    reference = by_gdcm(found.content, found.precision, coding)
     same = fast is not None and reference is not None and bool(np.array_equal(fast, reference))
     yield {"gdcm": "refused" if reference is None else "read", "same": same}
 
 
-def tried(folder: Path, first: int, count: int) -> list[dict[str, object]]:
+def tried(folder: Path, coding: Coding, first: int, count: int) -> list[dict[str, object]]:
     """What became of streams, each tried in a process that may die of it: "died" then says with what status."""
     streams: dict[int, dict[str, object]] = {}
     end = first + count
     for attempt in range(count):
         file = folder / f"{attempt}.jsonl"
-        command = [sys.executable, "-m", __name__, str(file), "--first", str(first), "--count", str(end - first)]
+        command = [sys.executable, "-m", __name__, "--coding", coding.name.lower(), str(file)]
+        command += ["--first", str(first), "--count", str(end - first)]
         done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, errors="replace")
         for line in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
             number = line.get("number", first)
@@ -250,6 +261,7 @@ def tried(folder: Path, first: int, count: int) -> list[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
+    parser.add_argument("--coding", choices=[coding.name.lower() for coding in KINDS], default="lossless")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seconds", type=int, default=20, help="a stream")
@@ -259,7 +271,7 @@ def main() -> None:
     with arguments.file.open("a", encoding="utf-8") as file:
         for number in range(arguments.first, arguments.first + arguments.count):
             faulthandler.dump_traceback_later(arguments.seconds, exit=True)  # of a decoder that loops
-            for line in verdicts(number):
+            for line in verdicts(number, Coding[arguments.coding.upper()]):
                 file.write(json.dumps(line) + "\n")
                 file.flush()
             faulthandler.cancel_dump_traceback_later()

@@ -8,7 +8,10 @@ import tracemalloc
 
 import pytest
 
+from mammoscan.core import verdict
 from mammoscan.core.errors import UsageError
+from mammoscan.core.tableforms import FORMS, PLAIN
+from mammoscan.report.tables import COLUMNS
 from mammoscan.review import worklist
 from tests.report import results
 from tests.review import folders
@@ -159,3 +162,21 @@ def test_memory_does_not_grow_with_the_list(tmp_path):
 
     assert sqlite3.sqlite_version_info >= (3, 25)  # window functions
     assert peak(6000) < 1.5 * peak(2000)
+
+
+@pytest.mark.parametrize("name", sorted(set(FORMS) - {PLAIN.name}))
+def test_tables_for_spreadsheets_give_the_same_list(tmp_path, name):
+    made = [folders.four(1, patient="0012.50"), folders.four(2, age=61.5), results.outcomes()["all-failed"]]
+    out = folders.write(tmp_path / "out", made)
+    plain = rows(out)
+    for table in ("studies", "images", "findings"):
+        path = out / f"{table}.csv"
+        first, _, rest = path.read_bytes().partition(b"\n")
+        units = [column.unit for column in COLUMNS[table]]
+        path.write_bytes(FORMS[name].heading(first + b"\n") + FORMS[name].lines(rest, units))
+    worklist.write(out)
+    assert rows(out) == plain
+
+
+def test_the_end_of_a_run_names_the_page(tmp_path):
+    assert verdict.REVIEW == worklist.INDEX

@@ -1,8 +1,6 @@
 """Tables that are changed where they changed are the tables that would be written anew."""
 
 import contextlib
-import csv
-import io
 import os
 
 import pytest
@@ -10,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mammoscan.core import store
-from mammoscan.report.tables import COLUMNS, header_line, lines
+from mammoscan.core.tableforms import FORMS, PLAIN
+from mammoscan.report.tables import COLUMNS, header_line, lines, rows_of
 from mammoscan.run import tablerows, tables
 from mammoscan.run.inventory import Line, Status
 from mammoscan.run.ledger import Ledger, Output, StudyRecord
@@ -38,6 +37,13 @@ def _rows(uid, findings, mark):
         for number, row in enumerate(found):
             row[names.index("study_instance_uid")] = uid
             row[names.index("patient_id")] = f"=P, {mark}\n"
+            if "study_date" in names:
+                row[names.index("study_date")] = "20260131"
+            if "malignancy" in names:
+                row[names.index("malignancy")] = f"{mark / 100:.6g}"
+            if name == "studies":
+                for side in ("left", "right"):
+                    row[names.index(f"malignancy_{side}")] = ""
             if name == "findings":
                 row[names.index("contour")] = ";".join(f"{x}.25 {number}.00" for x in range(mark % 7 + 3))
     return made
@@ -49,9 +55,10 @@ def _record(ledger, uid, findings, mark):
     ledger.record_study(uid, record)
 
 
-def _expected(held, name):
+def _expected(held, name, form=PLAIN):
     found = [row for uid in sorted(held) for row in _rows(uid, *held[uid])[name]]
-    return header_line(COLUMNS[name]) + lines(found, COLUMNS[name])
+    units = [column.unit for column in COLUMNS[name]]
+    return form.heading(header_line(COLUMNS[name])) + form.lines(lines(found, COLUMNS[name]), units)
 
 
 UIDS = [f"1.2.{n}" for n in range(8)]
@@ -60,6 +67,7 @@ OPS = st.lists(
         st.tuples(st.just("record"), st.sampled_from(UIDS), st.integers(0, 3), st.integers(0, 99)),
         st.tuples(st.just("withdraw"), st.sampled_from(UIDS)),
         st.tuples(st.just("write")),
+        st.tuples(st.just("form"), st.sampled_from(sorted(FORMS))),
         st.tuples(st.just("touch"), st.sampled_from(["images", "findings", "studies", "files"])),
         st.tuples(st.just("lose"), st.sampled_from(["images", "findings", "studies", "files"])),
         st.tuples(st.just("reopen")),
@@ -72,7 +80,7 @@ OPS = st.lists(
 @given(OPS)
 def test_tables_that_are_spliced_are_those_that_are_written_whole(tmp_path_factory, ops):
     out = tmp_path_factory.mktemp("out")
-    held, stack = {}, contextlib.ExitStack()
+    held, stack, form = {}, contextlib.ExitStack(), PLAIN
     ledger = stack.enter_context(Ledger(out))
     for op, *what in (*ops, ("write",), ("write",)):
         if op == "record":
@@ -82,11 +90,17 @@ def test_tables_that_are_spliced_are_those_that_are_written_whole(tmp_path_facto
         elif op == "withdraw":
             ledger.withdraw(what[0], "mixed-patients")
             held.pop(what[0], None)
+        elif op == "form":
+            form = FORMS[what[0]]
         elif op == "write":
-            tables.write(ledger, _Listed(), out)
+            tables.write(ledger, _Listed(), out, form)
             for name in tablerows.OF_A_STUDY:
-                assert (out / f"{name}.csv").read_bytes() == _expected(held, name), name
-            assert len(list(csv.reader(io.StringIO((out / "files.csv").read_text())))) == 3
+                assert (out / f"{name}.csv").read_bytes() == _expected(held, name, form), name
+            assert [row["path"] for row in rows_of(out / "files.csv")] == ['0, "x".dcm', '1, "x".dcm']
+            assert tables.current(ledger, out, form)
+            assert not any(tables.current(ledger, out, other) for other in FORMS.values() if other != form)
+            first = sorted(held, key=lambda uid: (-held[uid][1], uid))[: tables.MOST_SUSPICIOUS]
+            assert [study.study_instance_uid for study in tables.most_suspicious(ledger, out)] == first
         elif op == "touch" and (out / f"{what[0]}.csv").exists():
             (out / f"{what[0]}.csv").write_bytes(b"somebody's notes")
         elif op == "lose":

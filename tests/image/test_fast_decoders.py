@@ -1,4 +1,4 @@
-"""The fast way to read JPEG Lossless: exact, and silent wherever it is not sure."""
+"""The fast ways to read JPEG Lossless and JPEG 2000: exact, and silent wherever they are not sure."""
 
 import os
 import struct
@@ -10,8 +10,8 @@ import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLossless
 
-from mammoscan.image import lossless, pixels
-from mammoscan.image.codestream import codestream
+from mammoscan.image import jpeg2000, lossless, pixels
+from mammoscan.image.codestream import Coding, codestream
 from mammoscan.synthetic import jpeg_lossless
 from tests.image import damaged
 from tests.image.test_pixels import _dataset
@@ -62,7 +62,7 @@ def test_numbers_are_those_of_the_other_decoders(bits, signed, monkeypatch):
     values = damaged.picture(bits, 2)
     ds = _lossless_dataset(_encoded(values, bits, 4), values, bits, signed=signed)
     fast = pixels.decode(ds, *values.shape)
-    monkeypatch.setattr(lossless, "values", lambda _: None)
+    monkeypatch.setattr(pixels, "_FAST", {})
     assert np.array_equal(fast, pixels.decode(ds, *values.shape))
     if signed:
         assert np.array_equal(fast.view(np.int16), np.where(values >> (bits - 1), values - 2.0**bits, values))
@@ -121,18 +121,44 @@ def test_values_beyond_their_precision_are_left_to_the_other_decoders():
     assert _values(content[:at] + b"\x0b" + content[at + 1 :]) is None
 
 
+def test_a_version_of_jfif_that_there_is_not_is_left_to_the_other_decoders():
+    """gdcm ends the process that asks it."""
+    content = _encoded(damaged.picture(12, 9), 12)
+    at = content.index(b"JFIF\0") + 5
+    assert content[at] == 1
+    assert _values(content[:at] + b"\x10" + content[at + 1 :]) is None
+
+
 @pytest.mark.parametrize("number", [1233, 1417, 2961, 3329, 3624])
 def test_bits_that_are_no_code_are_not_made_good_by_zeros_behind_the_end(number):
     """What libjpeg makes up here is as long as what it lost: the counts of bits alone would be right."""
-    _, content = damaged.stream(number)
-    assert damaged.usable(codestream(content))
+    _, content = damaged.stream(number, Coding.LOSSLESS)
+    assert damaged.usable(codestream(content), Coding.LOSSLESS)
     assert _values(content) is None
 
 
-def _held_to_gdcm(streams, count):
+@pytest.mark.parametrize("lossy", [False, True])
+@pytest.mark.parametrize("bits", damaged.BITS)
+def test_jpeg_2000_is_read_as_by_the_other_decoders(bits, lossy, monkeypatch):
+    values = damaged.picture(bits, 7)
+    options = {"reversible": False, "level": 40} if lossy else {"reversible": True}
+    content = imagecodecs.jpeg2k_encode(values, codecformat="J2K", bitspersample=bits, **options)
+    fast = jpeg2000.values(codestream(content))
+    assert fast.dtype == values.dtype
+    assert np.array_equal(fast, damaged.by_gdcm(content, bits, Coding.JPEG_2000))
+    assert lossy or np.array_equal(fast, values)
+
+
+def test_jpeg_2000_of_signed_values_is_left_to_the_other_decoders():
+    content = imagecodecs.jpeg2k_encode(damaged.picture(12, 8), codecformat="J2K", reversible=True, bitspersample=12)
+    assert content[42] == 11
+    assert jpeg2000.values(codestream(content[:42] + b"\x8b" + content[43:])) is None
+
+
+def _held_to_gdcm(streams, coding, count):
     assert len(streams) == count
-    assert {s["kind"] for s in streams} == {kind.__name__ for kind in damaged.KINDS}
-    # The fast path ends no process. gdcm does; it knows no precision below 8, which it then is right to read.
+    assert {s["kind"] for s in streams} == {kind.__name__ for kind in damaged.KINDS[coding]}
+    # The fast decoders end no process. gdcm does: it knows no JPEG Lossless of less than 8 bits, which then is rightly read.
     assert [s for s in streams if "died" in s and "fast" not in s] == []
     read = [s for s in streams if s["fast"] == "read" and not ("died" in s and s["precision"] < 8)]
     assert [s for s in read if s.get("gdcm") != "read" or not s["same"]] == []
@@ -141,16 +167,18 @@ def _held_to_gdcm(streams, count):
     assert sum(s["fast"] == "read" for s in streams) > 0.1 * count
 
 
-def test_damaged_streams_are_never_read_where_gdcm_refuses(tmp_path):
-    _held_to_gdcm(damaged.tried(tmp_path, 0, 800), 800)
+@pytest.mark.parametrize("coding", damaged.KINDS)
+def test_damaged_streams_are_never_read_where_gdcm_refuses(coding, tmp_path):
+    _held_to_gdcm(damaged.tried(tmp_path, coding, 0, 600), coding, 600)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(2 * 3600)
-def test_damaged_streams_by_the_ten_thousand_are_never_read_where_gdcm_refuses(tmp_path):
+@pytest.mark.parametrize("coding", damaged.KINDS)
+def test_damaged_streams_by_the_ten_thousand_are_never_read_where_gdcm_refuses(coding, tmp_path):
     """``STORM_FIRST`` and ``STORM_MUTANTS`` choose others, and how many."""
     first, count = int(os.environ.get("STORM_FIRST", "10000")), int(os.environ.get("STORM_MUTANTS", "20000"))
-    streams = damaged.tried(tmp_path, first, count)
+    streams = damaged.tried(tmp_path, coding, first, count)
     print(Counter((s["fast"], s.get("gdcm", "died")) for s in streams))
     print(Counter(s["last words"].strip().splitlines()[-1] for s in streams if "died" in s))
-    _held_to_gdcm(streams, count)
+    _held_to_gdcm(streams, coding, count)
