@@ -43,6 +43,7 @@ def review_command(results: Path, show: bool, opinions: tuple[Path, ...], out: P
     from mammoscan.core import store
     from mammoscan.review import worklist
 
+    worklist.check(results)
     with store.output_lock(results):
         count = worklist.write(results)
     page = results / worklist.INDEX

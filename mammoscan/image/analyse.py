@@ -79,8 +79,9 @@ def analyse(
         measures = features.region_features(segmented)
         counted = dense.dense_pixels(prepared)
         whole = features.image_features(prepared, counted)
-        patches = crops.region_crops(segmented, cut)
-        tiles = crops.whole_tiles(prepared, side=cut.side)
+        greys = crops.grey_range(prepared)
+        patches = crops.region_crops(segmented, cut, greys=greys)
+        tiles = crops.whole_tiles(prepared, side=cut.side, greys=greys)
         picture = _pictured(image, prepared, counted, anonymous=anonymous, large=large)
         lap()
     except InputError as error:

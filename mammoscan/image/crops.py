@@ -92,27 +92,31 @@ def crop(prepared: Prepared, box: Box, cut: CropGeometry) -> NDArray[np.uint8]:
     return _cut(prepared, crop_box(prepared.geometry, box, cut.context), cut.side, low, high)
 
 
-def region_crops(segmented: Segmented, cut: CropGeometry) -> NDArray[np.uint8]:
-    """Crops of all regions, (n, side, side), in the order of ``segmented.regions``."""
+def region_crops(
+    segmented: Segmented, cut: CropGeometry, *, greys: tuple[float, float] | None = None
+) -> NDArray[np.uint8]:
+    """Crops of all regions, (n, side, side), in the order of ``segmented.regions``. greys: the ``grey_range``, if known."""
     prepared = segmented.prepared
-    low, high = grey_range(prepared)
+    low, high = greys or grey_range(prepared)
     out = np.zeros((len(segmented.regions), cut.side, cut.side), np.uint8)
     for index, region in enumerate(segmented.regions):
         out[index] = _cut(prepared, crop_box(prepared.geometry, region.box, cut.context), cut.side, low, high)
     return out
 
 
-def whole_tiles(prepared: Prepared, *, side: int) -> NDArray[np.uint8]:
+def whole_tiles(prepared: Prepared, *, side: int, greys: tuple[float, float] | None = None) -> NDArray[np.uint8]:
     """The whole breast as two squares, upper and lower half, (2, side, side): for its density.
 
-    Muscle, labels and what lies outside the breast are 0; grey levels as in ``crop``.
+    Muscle, labels and what lies outside the breast are 0; grey levels as in ``crop``. greys: as in ``region_crops``.
     """
-    low, high = grey_range(prepared)
-    grey = np.where(prepared.breast, np.clip((prepared.plain - low) / (high - low), 0.0, 1.0), np.float32(0))
-    ys, xs = np.nonzero(prepared.breast)
-    if len(ys):
-        grey = grey[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
-    tall = cv2.resize(grey.astype(np.float32), (side, 2 * side), interpolation=cv2.INTER_AREA)
+    low, high = greys or grey_range(prepared)
+    plain, breast = prepared.plain, prepared.breast
+    x, y, w, h = cv2.boundingRect(breast.view(np.uint8))
+    if w:
+        plain, breast = plain[y : y + h, x : x + w], breast[y : y + h, x : x + w]
+    grey = _levels(plain, low, high)
+    grey *= breast
+    tall = cv2.resize(grey, (side, 2 * side), interpolation=cv2.INTER_AREA)
     return np.asarray(np.round(tall * 255.0), np.uint8).reshape(2, side, side)
 
 
@@ -121,6 +125,13 @@ def grey_range(prepared: Prepared) -> tuple[float, float]:
     values = prepared.plain[prepared.breast] if prepared.breast.any() else prepared.plain.ravel()
     low, high = (float(v) for v in np.percentile(values, (0.5, 99.8)))
     return low, max(high, low + 1e-3)
+
+
+def _levels(pixels: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+    """Grey levels from low to high as 0 to 1."""
+    grey = pixels - np.float32(low)
+    grey /= np.float32(high - low)
+    return np.asarray(np.clip(grey, 0.0, 1.0, out=grey))
 
 
 def _cut(prepared: Prepared, box: Box, side: int, low: float, high: float) -> NDArray[np.uint8]:
@@ -132,11 +143,12 @@ def _cut(prepared: Prepared, box: Box, side: int, low: float, high: float) -> ND
     ix1, iy1 = max(ix0 + 1, int(np.ceil(x1))), max(iy0 + 1, int(np.ceil(y1)))
     h, w = source.shape
     part = source[max(0, iy0) : max(0, min(h, iy1)), max(0, ix0) : max(0, min(w, ix1))]
-    grey = np.round(np.clip((part - low) / (high - low), 0.0, 1.0) * 255.0).astype(np.uint8)
     whole = np.zeros((iy1 - iy0, ix1 - ix0), np.uint8)
     if part.size:
+        grey = _levels(part, low, high)
+        grey *= np.float32(255)
         top, left = max(0, -iy0), max(0, -ix0)
-        whole[top : top + part.shape[0], left : left + part.shape[1]] = grey
+        whole[top : top + part.shape[0], left : left + part.shape[1]] = np.rint(grey, out=grey)
     shrinking = whole.shape[0] > side
     interpolation = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(whole, (side, side), interpolation=interpolation), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Masks: dilation and erosion by wide ellipses, run by run; holes.
+"""Dilation, erosion and opening by ellipses with less work than one look a pixel of the ellipse; holes of masks.
 
 OpenCV asks every pixel for every pixel of the structuring element: at 3 mm of 0.1 mm each, 2,900 times. A mask has
 few runs a row, and what an ellipse adds to a run in a row at a given distance is known, so that the result is the
@@ -8,12 +8,14 @@ same at a small part of the work (van den Boomgaard and van Balen, CVGIP 54 (199
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 
@@ -40,6 +42,15 @@ def eroded(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
     return np.logical_not(dilated(~mask, reach))
 
 
+def opened(plane: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
+    """The grey-scale opening of a plane (h, w) by an ellipse of 2 ``reach`` + 1 pixels, as OpenCV's.
+
+    Small ellipses are an octagon and a column. An octagon is a rhomb moved along a rectangle, which are few pixels,
+    or done by rows and columns.
+    """
+    return _by_parts(_by_parts(plane, reach, cv2.erode, cv2.min), reach, cv2.dilate, cv2.max)
+
+
 def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The mask with every hole filled that does not reach the picture's edge. Holes reach by the sides of pixels."""
     x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
@@ -55,11 +66,40 @@ def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return filled
 
 
+def _by_parts(
+    plane: NDArray[np.float32], reach: int, spread: Callable[..., Any], extreme: Callable[..., Any]
+) -> NDArray[np.float32]:
+    parts = _octagon(reach)
+    if parts is None:
+        return np.asarray(spread(plane, _ellipse(reach)))
+    wide, high, slant = parts
+    along = np.abs(np.arange(-slant, slant + 1))
+    rhomb = (along[:, None] + along <= slant).astype(np.uint8)
+    out = spread(spread(plane, rhomb), np.ones((2 * high + 1, 2 * wide + 1), np.uint8))
+    return np.asarray(extreme(out, spread(plane, np.ones((2 * reach + 1, 1), np.uint8)), dst=out))
+
+
+@cache
+def _octagon(reach: int) -> tuple[int, int, int] | None:
+    """Half the width and height of the rectangle, and reach of the rhomb, that with a column are an ellipse."""
+    half = _half_widths(reach)[reach:]
+    for high in range(reach):
+        for slant in range(reach - high + 1):
+            wide = reach - slant
+            rows = [wide + min(slant, slant + high - y) if y <= high + slant else 0 for y in range(reach + 1)]
+            if rows == half.tolist():
+                return wide, high, slant
+    return None
+
+
+def _ellipse(reach: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)), np.uint8)
+
+
 @cache
 def _half_widths(reach: int) -> NDArray[np.intp]:
     """Pixels that an ellipse has on each side of its axis, in its rows, (2 reach + 1,)."""
-    element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    return np.asarray(element.sum(axis=1, dtype=np.intp) // 2)
+    return np.asarray(_ellipse(reach).sum(axis=1, dtype=np.intp) // 2)
 
 
 def _runs(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:

@@ -55,11 +55,13 @@ class Window:
     def cut(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
         """The window of a working image at SIDE x SIDE; 0 outside the image."""
         h, w = plane.shape
-        whole = np.zeros((self.side, self.side), np.float32)
         top, bottom = max(0, self.y), min(h, self.y + self.side)
         left, right = max(0, self.x), min(w, self.x + self.side)
-        if top < bottom and left < right:
-            whole[top - self.y : bottom - self.y, left - self.x : right - self.x] = plane[top:bottom, left:right]
+        whole = plane[top:bottom, left:right]
+        if whole.shape != (self.side, self.side):
+            whole = np.zeros((self.side, self.side), np.float32)
+            if top < bottom and left < right:
+                whole[top - self.y : bottom - self.y, left - self.x : right - self.x] = plane[top:bottom, left:right]
         way = cv2.INTER_AREA if self.side > SIDE else cv2.INTER_LINEAR
         return np.asarray(cv2.resize(whole, (SIDE, SIDE), interpolation=way), np.float32)
 
@@ -213,13 +215,16 @@ def _convolved(x: NDArray[np.float32], kernel: NDArray[np.float32], bias: NDArra
     n, h, w, _ = x.shape
     edge = size // 2
     padded = np.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
-    # One matrix product a tap keeps the memory at that of the images.
-    out = np.zeros((n * h * w, outputs), np.float32)
+    # A tap's inputs lie in one piece: the padded images from its place on. What is computed of the padding is left out.
+    flat, stride = padded.reshape(-1, inputs), w + 2 * edge
+    out = np.zeros((len(flat), outputs), np.float32)
+    reached = len(flat) - (size - 1) * (stride + 1)
+    part = np.empty((reached, outputs), np.float32)
     for row in range(size):
         for column in range(size):
-            part = np.ascontiguousarray(padded[:, row : row + h, column : column + w]).reshape(-1, inputs)
-            out += part @ kernel[row, column]
-    return (out + bias).reshape(n, h, w, outputs)
+            first = row * stride + column
+            out[:reached] += np.matmul(flat[first : first + reached], kernel[row, column], out=part)
+    return out.reshape(n, h + 2 * edge, stride, outputs)[:, :h, :w] + bias
 
 
 def _halved(x: NDArray[np.float32]) -> NDArray[np.float32]:

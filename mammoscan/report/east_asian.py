@@ -1,8 +1,8 @@
 """Chinese, Japanese and Korean text in a PDF: Noto Sans CJK, cut down to the characters that a text has.
 
-The font comes with the package ``manimgx-fonts-cjk`` as a collection of variable fonts with cubic
-outlines (CFF2). reportlab embeds TrueType only, so the few glyphs that are needed are taken out,
-set to the regular weight and given quadratic outlines by fontTools.
+The font is a collection with cubic outlines, of one weight (CFF, as Debian has it) or variable (CFF2). reportlab embeds
+TrueType only, so the few glyphs that are needed are taken out, set to the regular weight and given quadratic outlines
+by fontTools.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 from enum import IntEnum
 from functools import cache
-from importlib.util import find_spec
 from io import BytesIO
-from pathlib import Path
 
 from fontTools.pens.cu2quPen import Cu2QuPen
 from fontTools.pens.ttGlyphPen import TTGlyphPen
@@ -23,7 +21,8 @@ from reportlab.lib.fonts import addMapping
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase import ttfonts as reportlab_ttfonts
 
-PACKAGE, FILE = "manimgx_fonts_cjk", "NotoSansCJK-VF.otf.ttc"
+from mammoscan.report.fontfiles import east_asian_font
+
 REGULAR = 400  # wght
 LARGEST_ERROR = 1.0  # font units (1,000 an em) by which a quadratic curve may miss the cubic one
 # Needed by none but layout engines, and by vertical text.
@@ -40,8 +39,8 @@ class Face(IntEnum):
 
 @cache
 def characters(face: Face) -> frozenset[int]:
-    """The code points that a face has."""
-    return frozenset(_open(face).getBestCmap())
+    """The code points that a face has; none where there is no font."""
+    return frozenset(_open(face).getBestCmap()) if east_asian_font() is not None else frozenset()
 
 
 @cache
@@ -57,11 +56,10 @@ def register(face: Face, text: str) -> str:
 
 
 def _open(face: Face) -> TTFont:
-    spec = find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise RuntimeError("manimgx-fonts-cjk, whose font the reports use, is not installed")
+    path = east_asian_font()
+    assert path is not None  # asked by those who found a character of it
     # Without a new time stamp the same text gives the same bytes.
-    return TTFont(Path(spec.origin).parent / FILE, fontNumber=int(face), lazy=True, recalcTimestamp=False)
+    return TTFont(path, fontNumber=int(face), lazy=True, recalcTimestamp=False)
 
 
 def _true_type(face: Face, text: str, name: str) -> bytes:
@@ -73,7 +71,8 @@ def _true_type(face: Face, text: str, name: str) -> bytes:
     subsetter = Subsetter(options)
     subsetter.populate(text=text)
     subsetter.subset(font)
-    font = instantiateVariableFont(font, {"wght": REGULAR})
+    if "fvar" in font:
+        font = instantiateVariableFont(font, {"wght": REGULAR})
     _quadratic(font)
     for record in font["name"].names:
         if record.nameID == 6:  # PostScript name, by which readers tell embedded fonts apart
@@ -84,7 +83,7 @@ def _true_type(face: Face, text: str, name: str) -> bytes:
 
 
 def _quadratic(font: TTFont) -> None:
-    """Replace cubic outlines (CFF2) by TrueType ones (glyf)."""
+    """Replace cubic outlines (CFF, CFF2) by TrueType ones (glyf)."""
     glyphs = font.getGlyphSet()
     order = font.getGlyphOrder()
     table = newTable("glyf")
@@ -93,7 +92,7 @@ def _quadratic(font: TTFont) -> None:
         pen = TTGlyphPen(None)
         glyphs[glyph].draw(Cu2QuPen(pen, LARGEST_ERROR, reverse_direction=True))
         table.glyphs[glyph] = pen.glyph()
-    del font["CFF2"]
+    del font["CFF2" if "CFF2" in font else "CFF "]
     font["loca"], font["glyf"] = newTable("loca"), table
     maximum = font["maxp"]
     maximum.tableVersion = 0x00010000

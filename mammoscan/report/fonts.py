@@ -1,7 +1,8 @@
 """Fonts for every name: DejaVu Sans (it ships with matplotlib), and Noto Sans CJK for East Asian text.
 
 Both are embedded. DejaVu Sans covers Latin, Cyrillic, Greek, Armenian, Georgian, Hebrew and Arabic.
-Scripts that neither has (Thai, Devanagari, ...) show as ``MISSING``, never as a wrong letter.
+Scripts that neither has (Thai, Devanagari, ...) show as ``MISSING``, never as a wrong letter, and so does East Asian text
+where the machine has no Noto Sans CJK (``fontfiles``).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from reportlab.pdfbase.ttfonts import TTFont
 
 from mammoscan.report import east_asian
 from mammoscan.report.east_asian import Face
+from mammoscan.report.fontfiles import is_east_asian
 
 PLAIN, BOLD = "DejaVuSans", "DejaVuSans-Bold"
 MISSING = "\u25af"  # an upright box: a character that no font here has
@@ -70,13 +72,9 @@ def marked_up(text: str) -> str:
 
 
 def _font_of(character: str, faces: tuple[Face, ...], present: frozenset[int]) -> Face | str | None:
-    if not _is_east_asian(character):
+    if not is_east_asian(character):
         return PLAIN if ord(character) in present else None
     return next((f for f in faces if ord(character) in east_asian.characters(f)), None)
-
-
-def _is_east_asian(character: str) -> bool:
-    return ord(character) > 0x2E7F and unicodedata.east_asian_width(character) in "WFH"
 
 
 def _faces(text: str) -> tuple[Face, ...]:
@@ -89,7 +87,7 @@ def _faces(text: str) -> tuple[Face, ...]:
     if any(n.startswith("HANGUL") for n in names):
         return (Face.KOREAN, Face.JAPANESE, Face.CHINESE)
     try:
-        "".join(filter(_is_east_asian, text)).encode("shift_jis")
+        "".join(filter(is_east_asian, text)).encode("shift_jis")
     except UnicodeEncodeError:
         return (Face.CHINESE, Face.JAPANESE, Face.KOREAN)
     return (Face.JAPANESE, Face.CHINESE, Face.KOREAN)

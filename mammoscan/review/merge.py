@@ -33,7 +33,6 @@ DISAGREEMENTS = (
     "what",
     "who",
 )
-_SETTLED_BY = "more than half of the readers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ def write(results: Path, files: Sequence[Path], out: Path) -> list[str]:
             else ""
         ),
         f"labels: {len(labels)}, of {len({row.image for row in labels})} images: {out}",
-        f"disagreements: {len(disagreements)}, none of which became a label: {listed}",
+        f"disagreements: {len(disagreements)}, of which none became a label unless more than half of the readers settle it: {listed}",
     ]
     return said + [_agreement(items, *pair) for pair in itertools.combinations(readers, 2)]
 

@@ -80,7 +80,11 @@ def render(result: StudyResult, context: ReportContext, others: tuple[str, ...])
         "created": f"{day(context.created[0])} {context.created[1][:2]}:{context.created[1][2:4]}",
         "breasts": [_breast(breast, result, context) for breast in result.breasts],
         "features": [
-            [name.removeprefix("feature_").replace("_", " "), "" if unit == "1" else unit, formula]
+            [
+                name.removeprefix("feature_").removesuffix(f"_{unit.replace('²', '2')}").replace("_", " "),
+                "" if unit == "1" else unit,
+                formula,
+            ]
             for name, (unit, formula, _) in FEATURE_DOCS.items()
         ],
         "images": images,

@@ -62,6 +62,7 @@ def write(out: Path) -> int:
     OSError
         When a file cannot be written.
     """
+    check(out)
     folder = out / FOLDER
     digests: list[str] = []
     with contextlib.closing(_sorted(out)) as rows:
@@ -89,6 +90,13 @@ def write(out: Path) -> int:
     store.write_if_changed(out / INDEX, _index(content))
     _remove_chunks(folder, len(digests))
     return count
+
+
+def check(out: Path) -> None:
+    """Raise ``UsageError`` where a folder holds no tables."""
+    for name in _TABLES:
+        if not (out / name).is_file():
+            raise UsageError(f"no {name} in this folder", path=out, remedy="give the --out folder of `mammoscan run`")
 
 
 def remove(out: Path) -> None:
@@ -233,10 +241,6 @@ def _studies(out: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def _rows(stack: contextlib.ExitStack, path: Path) -> Iterator[dict[str, str]]:
-    if not path.is_file():
-        raise UsageError(
-            f"no {path.name} in this folder", path=path.parent, remedy="give the --out folder of `mammoscan run`"
-        )
     rows = stack.enter_context(contextlib.closing(rows_of(path)))
     return ({name: clean(cell) for name, cell in row.items()} for row in rows)
 

@@ -22,6 +22,7 @@ from mammoscan.core.errors import Reason, Stage, UsageError
 from mammoscan.core.tableforms import FORMS
 from mammoscan.model import bundle as bundles
 from mammoscan.model import engine
+from mammoscan.report import fontfiles
 from mammoscan.report import pdf_words as words
 from mammoscan.review import worklist
 from mammoscan.run import codec, keyfile, precision, previews, runfile, tablerows, tables, tasks, withdraw, work
@@ -154,6 +155,7 @@ class Run:
         self.precision = precision.settled(config.precision, self.bundle, ledger, console)
         self.counts = Counts()
         self.form = FORMS[config.tables]
+        self._fonts_told = False
         self._told = bytearray()  # a bit a file whose failure is in the log
         self._damaged: list[str] = []  # studies of which something could not be read back when the run began
         self._looked = time.monotonic()
@@ -413,7 +415,16 @@ class Run:
             if count is None:
                 reports.advance()
             else:
+                self._say_of_fonts(study)
                 yield study
+
+    def _say_of_fonts(self, study: PlannedStudy) -> None:
+        """Once in a run: that this machine cannot set a name as it is written."""
+        names = "" if self.policy.anonymous else "".join(image.header.patient.name for image in study.images)
+        if not self._fonts_told and fontfiles.lacks_font(names):
+            self._fonts_told = True
+            self.console.note(fontfiles.LACKING)
+            log.warning("%s", fontfiles.LACKING)
 
     def _look(self) -> None:
         """Bring the tables up to date now and then, so that a person can look before the run is over."""

@@ -32,6 +32,14 @@ def test_dilation_and_erosion_by_runs_are_those_of_opencv(mask, reach):
     np.testing.assert_array_equal(morphology.eroded(mask, reach), plain.eroded(mask, reach))
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 50), st.integers(1, 50), st.integers(1, 9))
+def test_openings_by_parts_are_those_of_opencv(seed, height, width, reach):
+    plane = np.random.default_rng(seed).random((height, width)).astype(np.float32)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    np.testing.assert_array_equal(morphology.opened(plane, reach), cv2.morphologyEx(plane, cv2.MORPH_OPEN, kernel))
+
+
 @pytest.mark.parametrize("value", [False, True])
 def test_nothing_stays_nothing_and_all_stays_all(value):
     mask = np.full((20, 30), value)

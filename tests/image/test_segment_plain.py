@@ -103,11 +103,14 @@ def test_seeds_grow_as_they_do_level_by_level(field, seed):
     assert grown >= 20
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
-def test_areas_counted_by_runs_are_those_of_opencv(field, share):
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9, 1.0])
+def test_areas_and_boxes_counted_by_runs_are_those_of_opencv(field, share):
     noise = np.random.default_rng(3).random(field.pixels.shape) < share
     count, labels, stats, _ = cv2.connectedComponentsWithStats(noise.astype(np.uint8), connectivity=4)
-    np.testing.assert_array_equal(threshold.areas(labels, count), stats[:, cv2.CC_STAT_AREA])
+    runs = threshold.Runs.of(labels)
+    np.testing.assert_array_equal(runs.areas(count), stats[:, cv2.CC_STAT_AREA])
+    for label in np.flatnonzero(stats[:, cv2.CC_STAT_AREA])[:500]:
+        assert runs.box(int(label)) == tuple(stats[label, :4])
 
 
 def test_the_trees_of_the_ranking_give_what_a_walk_through_each_gives():

@@ -6,6 +6,8 @@ import io
 import re
 import shutil
 import subprocess
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mammoscan.core.domain import Cost, PointCost
-from mammoscan.report import figures, pdf, tables
+from mammoscan.report import east_asian, figures, fontfiles, pdf, tables
 from tests.report import results
 
 PDFTOTEXT = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="needs poppler-utils")
@@ -95,12 +97,18 @@ def test_the_report_says_what_its_operating_point_costs_or_that_it_is_unknown(tm
         assert words in " ".join(text.split())
 
 
+def _need_font(name):
+    if name == "japanese" and fontfiles.east_asian_font() is None:
+        pytest.skip("Noto Sans CJK is not installed (fonts-noto-cjk)")
+
+
 @PDFTOTEXT
 @pytest.mark.parametrize(
     ("name", "words"),
     [("japanese", ["山田", "花子"]), ("cyrillic", ["Иванова", "Анна"]), ("latin", ["Müller", "Änne"])],
 )
 def test_names_of_every_script_come_out(tmp_path, name, words):
+    _need_font(name)
     text = _pages(tmp_path, results.awkward()[name])[0]
     assert all(word in text.replace(" ", "") for word in words)
 
@@ -109,6 +117,7 @@ def test_names_of_every_script_come_out(tmp_path, name, words):
 @pytest.mark.parametrize("name", ["japanese", "cyrillic", "latin"])
 def test_every_font_that_is_used_is_embedded(tmp_path, name):
     """A PACS shows the report on machines whose fonts nobody knows."""
+    _need_font(name)
     path = tmp_path / "report.pdf"
     path.write_bytes(pdf.render(results.awkward()[name], results.CONTEXT))
     listed = subprocess.run(["pdffonts", path], capture_output=True, text=True, check=True).stdout.splitlines()[2:]
@@ -116,6 +125,64 @@ def test_every_font_that_is_used_is_embedded(tmp_path, name):
     assert fonts.pop("Helvetica", "no") == "no"  # reportlab names it in every file and sets nothing in it
     assert set(fonts.values()) == {"yes"}
     assert any("NotoSansCJK-Japanese" in font for font in fonts) == (name == "japanese")
+
+
+@pytest.fixture
+def font(monkeypatch):
+    """Takes the font from a file, or from nowhere."""
+    caches = (east_asian.characters, east_asian.register)
+
+    def take(path):
+        for cache in caches:
+            cache.cache_clear()
+        monkeypatch.setattr(east_asian, "east_asian_font", lambda: path)
+
+    yield take
+    for cache in caches:
+        cache.cache_clear()
+
+
+@PDFTOTEXT
+@pytest.mark.parametrize("source", ["system", "extra"])
+def test_the_font_may_be_the_systems_or_the_extras(tmp_path, font, source):
+    if source == "system":
+        path = next((p for folder in fontfiles.FOLDERS for p in folder.rglob(fontfiles.NAMES[0])), None)
+    else:
+        spec = find_spec(fontfiles.PACKAGE)
+        path = spec and Path(spec.origin).parent / fontfiles.FILE
+    if path is None:
+        pytest.skip(f"no font from the {source}")
+    font(path)
+    text = _pages(tmp_path, results.awkward()["japanese"])[0].replace(" ", "")
+    assert "山田" in text
+    assert "花子" in text
+
+
+@PDFTOTEXT
+def test_without_the_font_names_are_boxes_and_nothing_else_changes(tmp_path, font):
+    font(None)
+    text = _pages(tmp_path, results.awkward()["japanese"])[0]
+    assert "山" not in text
+    assert text.count("\u25af") >= 4
+    assert "Yamada" in text
+
+
+def test_only_a_text_that_needs_the_font_lacks_it(monkeypatch):
+    monkeypatch.setattr(fontfiles, "east_asian_font", lambda: None)
+    assert fontfiles.lacks_font("Yamada^Hanako=山田^花子")
+    assert not fontfiles.lacks_font("Иванова^Änne")
+    monkeypatch.setattr(fontfiles, "east_asian_font", lambda: Path("/font.ttc"))
+    assert not fontfiles.lacks_font("山田")
+
+
+def test_the_systems_font_goes_before_the_extras(monkeypatch, tmp_path):
+    monkeypatch.setattr(fontfiles, "FOLDERS", (tmp_path / "nothing", tmp_path))
+    search = fontfiles.east_asian_font.__wrapped__
+    assert search() is None or search().name == fontfiles.FILE
+    placed = tmp_path / "opentype" / "noto" / "NotoSansCJK-Regular.ttc"
+    placed.parent.mkdir(parents=True)
+    placed.touch()
+    assert search() == placed
 
 
 @PDFTOTEXT

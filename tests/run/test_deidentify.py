@@ -282,7 +282,7 @@ def prepare(image):
         raise KeyError(patient.patient_id)
     except KeyError as error:
         raise ValueError(f"cannot place {patient.name} of {image.header.file.path}") from error
-mammoscan.image.preprocess.prepare = prepare
+mammoscan.image.preprocess.prepare_upright = prepare
 """,
     "parent": """
 import mammoscan.run.score

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from mammoscan.cli import main
 from mammoscan.core import domain, logs, verdict
+from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.console import Console
 from mammoscan.core.domain import View
 from mammoscan.core.errors import ExitCode, Reason
@@ -360,3 +361,28 @@ def _led_to(words):
         int(words)
     except ValueError as error:
         raise KeyError(words) from error
+
+
+def test_a_name_that_this_machine_cannot_set_is_said_once_and_by_script_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline.fontfiles, "east_asian_font", lambda: None)
+    console = _Notes()
+    for number, name in enumerate(("Yamada^Hanako=山田^花子", "Sato^Yuki=佐藤^雪")):
+        subject = small.Subject(f"P{number}", name, study_key=str(number), character_set="ISO_IR 192")
+        small.write(tmp_path / "archive" / f"{number}.dcm", small.image(subject, seed=number))
+    options = {"write": (), "analysis": AnalysisConfig(max_regions=4), "review": False}
+    small.run(tmp_path / "archive", tmp_path / "out", console=console, **options)
+    assert console.said.count(pipeline.fontfiles.LACKING) == 1
+    assert "apt-get install fonts-noto-cjk" in pipeline.fontfiles.LACKING
+    small.run(tmp_path / "archive", tmp_path / "out", console=console, **options)
+    assert console.said.count(pipeline.fontfiles.LACKING) == 1
+
+
+class _Notes(Console):
+    """A console that keeps its notes."""
+
+    def __init__(self):
+        super().__init__(quiet=True)
+        self.said = []
+
+    def note(self, text):
+        self.said.append(text)

@@ -16,7 +16,7 @@ from mammoscan.image.segment.proposal import Origin, Proposal, Sketch
 from mammoscan.image.segment.threshold import seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,12 +33,11 @@ _PIECE = 4 | cv2.FLOODFILL_FIXED_RANGE | cv2.FLOODFILL_MASK_ONLY | (1 << 8)
 class Surroundings:
     """What lies around any seed of a radius, (2 reach + 1) squared, the seed in the middle.
 
-    far: float32, distance from the seed, pixels. nearness: float32, what grey levels are weighed with.
-    ring, inner: bool, what the seed is compared with, and what is its middle.
+    nearness: float32, what grey levels are weighed with. ring, inner: bool, what the seed is compared with, and what
+    is its middle.
     """
 
     reach: int
-    far: NDArray[np.float32]
     nearness: NDArray[np.float32]
     ring: NDArray[np.bool_]
     inner: NDArray[np.bool_]
@@ -46,8 +45,8 @@ class Surroundings:
 
 def grown(field: Field) -> Iterator[Sketch]:
     """Grow every seed."""
-    found = (grow(field, x, y, field.radii[index]) for _, index, x, y in seeds(field))
-    return (Sketch.of(field, proposal) for proposal in found if proposal is not None)
+    rising = (rise(field, x, y, field.radii[index]) for _, index, x, y in seeds(field))
+    return (Sketch.of(field, proposal) for proposal in _best(field, [r for r in rising if r is not None]))
 
 
 @lru_cache(maxsize=len(RADII_MM))
@@ -58,7 +57,6 @@ def surroundings(radius: float) -> Surroundings:
     far = np.hypot(along[None, :], along[:, None])
     return Surroundings(
         reach=reach,
-        far=far,
         nearness=np.exp(-0.5 * (far / (1.15 * radius)) ** 2),
         ring=(far > 1.3 * radius) & (far < 2.2 * radius),
         inner=far <= max(1.5, 0.6 * radius),
@@ -72,6 +70,25 @@ def grow(field: Field, x: int, y: int, radius: float) -> Proposal | None:
     from the seed (a Gaussian of the seed's radius), so that a region does not leak along the tissue.
     ``None`` where the seed does not stand out of its surroundings.
     """
+    rising = rise(field, x, y, radius)
+    return None if rising is None else _best(field, [rising])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Rising:
+    """A seed at all levels. held: uint8 (h, w), how many of ``levels`` levels hold a pixel, in the window whose top
+    left corner is (x0, y0). seed: (x, y). All in search pixels.
+    """
+
+    held: NDArray[np.uint8]
+    levels: int
+    x0: int
+    y0: int
+    seed: tuple[int, int]
+
+
+def rise(field: Field, x: int, y: int, radius: float) -> Rising | None:
+    """The pieces around a seed at falling grey levels; ``None`` where there are none."""
     around = surroundings(radius)
     reach = around.reach
     height, width = field.pixels.shape
@@ -86,22 +103,9 @@ def grow(field: Field, x: int, y: int, radius: float) -> Proposal | None:
     if peak - base < 0.01:
         return None
     weighed = (pixels - base) * around.nearness[part]
-    exceeded = (np.searchsorted(SHARES[::-1] * (peak - base), weighed) * breast).astype(np.uint8)
+    exceeded = (weighed > _below(SHARES * (peak - base))[:, None, None]).sum(axis=0, dtype=np.uint8) * breast
     held, levels = joined(exceeded, x - x0, y - y0, most=6.5 * radius**2)
-    if levels == 0:
-        return None
-    # The edge of a level: what it holds, and not all neighbours of.
-    kept = cv2.erode(held, _SQUARE, borderValue=0)
-    at = np.flatnonzero(held > kept)
-    rows, columns = np.divmod(at, held.shape[1])
-    gx, gy = (plane[window][rows, columns] for plane in (field.gradient_x, field.gradient_y))
-    far = np.maximum(around.far[part][rows, columns], np.float32(1))
-    inward = -(gx * (columns - (x - x0)).astype(np.float32) + gy * (rows - (y - y0)).astype(np.float32)) / far
-    strength = np.hypot(gx, gy) + np.float32(1e-6)
-    fewest = np.arange(levels, 0, -1)[:, None]
-    edges = (held.ravel()[at] >= fewest) & (kept.ravel()[at] < fewest)
-    best = levels - int(np.argmax(radial_gradient(inward, strength, edges)))
-    return Proposal(fill_holes(held >= best), x0, y0, Origin.GROWN)
+    return Rising(held, levels, x0, y0, (x, y)) if levels else None
 
 
 def joined(exceeded: NDArray[np.uint8], x: int, y: int, *, most: float) -> tuple[NDArray[np.uint8], int]:
@@ -124,19 +128,55 @@ def joined(exceeded: NDArray[np.uint8], x: int, y: int, *, most: float) -> tuple
     return held[:kept, 1:-1, 1:-1].sum(axis=0, dtype=np.uint8), kept
 
 
-def radial_gradient(
-    inward: NDArray[np.float32], strength: NDArray[np.float32], edges: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """The radial gradient index of each of several edges, float64 (n,).
+def _best(field: Field, rising: Sequence[Rising]) -> list[Proposal]:
+    """Each seed at the level with the highest index, filled."""
+    if not rising:
+        return []
+    # The edge of a level: what it holds, and not all neighbours of. A pixel is on that of so many levels.
+    parts, counts = [], []
+    for seed in rising:
+        kept = cv2.erode(seed.held, _SQUARE, borderValue=0)
+        at = np.flatnonzero(seed.held > kept)
+        ys, xs = np.divmod(at, seed.held.shape[1])
+        fewest = np.arange(seed.levels, 0, -1)[:, None]
+        edges = (seed.held.ravel()[at] >= fewest) & (kept.ravel()[at] < fewest)
+        number = np.flatnonzero(edges) % max(1, len(at))
+        x, y = seed.seed
+        parts.append(np.stack([xs + seed.x0, ys + seed.y0, xs + seed.x0 - x, ys + seed.y0 - y])[:, number])
+        counts.append(np.count_nonzero(edges, axis=1))
+    index = radial_gradient(field, np.concatenate(parts, axis=1), np.concatenate(counts))
+    ends = np.cumsum([seed.levels for seed in rising])
+    best = [
+        seed.levels - int(np.argmax(index[end - seed.levels : end]))
+        for seed, end in zip(rising, ends.tolist(), strict=True)
+    ]
+    return [
+        Proposal(fill_holes(seed.held >= fewest), seed.x0, seed.y0, Origin.GROWN)
+        for seed, fewest in zip(rising, best, strict=True)
+    ]
 
-    inward, strength: (pixels,), of the gradient to the seed, and of the whole. edges: bool (n, pixels).
+
+def radial_gradient(field: Field, pixels: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The radial gradient index of each of many edges, float64 (edges,).
+
+    pixels: (4, n), column and row of the edges' pixels, edge by edge, and both less the seed's. lengths: pixels of
+    each edge.
     """
-    pixels, lengths = np.nonzero(edges)[1], np.count_nonzero(edges, axis=1)
-    towards = inward[pixels]
-    index = ragged.sums(towards, lengths) / ragged.sums(strength[pixels], lengths)
+    x, y, dx, dy = pixels
+    gx, gy = field.gradient_x[y, x], field.gradient_y[y, x]
+    dx, dy = dx.astype(np.float32), dy.astype(np.float32)
+    inward = -(gx * dx + gy * dy) / np.maximum(np.hypot(dx, dy), np.float32(1))
+    strength = np.hypot(gx, gy) + np.float32(1e-6)
+    index = ragged.sums(inward, lengths) / ragged.sums(strength, lengths)
     # The gradient's size counts as well: a level inside a flat top has no edge.
-    size = np.sqrt(ragged.means(towards.clip(0), lengths) + np.float32(1e-6))
+    size = np.sqrt(ragged.means(inward.clip(0), lengths) + np.float32(1e-6))
     return np.asarray(index.astype(np.float64) * size)
+
+
+def _below(levels: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The highest float32 not above each level: what is higher than it is higher than the level."""
+    near = levels.astype(np.float32)
+    return np.where(near > levels, np.nextafter(near, np.float32(-np.inf)), near)
 
 
 def _median(values: NDArray[np.float32]) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from mammoscan.image.morphology import eroded
+from mammoscan.image.morphology import eroded, opened
 from mammoscan.image.segment.proposal import Origin, Proposal
 
 if TYPE_CHECKING:
@@ -85,13 +85,16 @@ def _enclosed(points: NDArray[np.float64], prepared: Prepared, field: Field) -> 
     height, width = field.pixels.shape
     # The same crop at two sizes.
     ratio = np.array([width / prepared.fine_geometry.width, height / prepared.fine_geometry.height])
-    canvas = np.zeros((height, width), np.uint8)
-    hull = cv2.convexHull(points.astype(np.float32))[:, 0, :] * ratio - 0.5
-    cv2.fillConvexPoly(canvas, np.round(hull).astype(np.int32), 1)
+    hull = np.round(cv2.convexHull(points.astype(np.float32))[:, 0, :] * ratio - 0.5).astype(np.int32)
     margin = max(1, round(1.0 / field.mm))
+    x0, y0 = np.maximum(hull.min(axis=0) - margin, 0)
+    x1, y1 = np.minimum(hull.max(axis=0) + margin + 1, (width, height))
+    canvas = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    cv2.fillConvexPoly(canvas, hull - np.array([x0, y0], np.int32), 1)
     canvas = cv2.dilate(canvas, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1)))
     x, y, w, h = cv2.boundingRect(canvas)
-    return Proposal(canvas[y : y + h, x : x + w].astype(bool), x, y, Origin.CLUSTER, spots=len(points))
+    mask = canvas[y : y + h, x : x + w].astype(bool)
+    return Proposal(mask, int(x0) + x, int(y0) + y, Origin.CLUSTER, spots=len(points))
 
 
 def spots(pixels: NDArray[np.float32], inside: NDArray[np.bool_], *, mm: float) -> NDArray[np.float64]:
@@ -99,9 +102,8 @@ def spots(pixels: NDArray[np.float32], inside: NDArray[np.bool_], *, mm: float) 
 
     pixels: float32 (h, w), 0 to 1. inside: bool (h, w). mm: pixel size. strength: noise levels.
     """
-    size = 2 * max(1, round(0.6 * LARGEST_MM / mm)) + 1
     hat = cv2.GaussianBlur(pixels, (0, 0), max(0.5, 0.06 / mm))
-    hat -= cv2.morphologyEx(hat, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
+    hat -= opened(hat, max(1, round(0.6 * LARGEST_MM / mm)))
     step = 8
     small = cv2.resize(hat, (max(1, hat.shape[1] // step), max(1, hat.shape[0] // step)), interpolation=cv2.INTER_AREA)
     level = cv2.resize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
@@ -34,7 +35,7 @@ def seeds(field: Field) -> list[tuple[float, int, int, int]]:
         reach = max(1, round(radius * 0.4))
         level = field.response[index]
         highest = cv2.dilate(level, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-        ys, xs = np.nonzero((level == highest) & (level > SEED_THRESHOLD))
+        ys, xs = np.divmod(np.flatnonzero((level == highest) & (level > SEED_THRESHOLD)), level.shape[1])
         values = level[ys, xs].astype(np.float64)
         around = field.response[max(0, index - 1) : index + 2, ys, xs].max(axis=0)
         stays = values >= around - 0.25 * np.abs(values)
@@ -61,14 +62,42 @@ def pieces(field: Field) -> Iterator[Sketch]:
         for level in np.linspace(high, low, LEVELS):
             above = (soft > level) & field.breast
             count, labels = cv2.connectedComponents(above.view(np.uint8), connectivity=4)
-            for label in 1 + field.allowed(areas(labels, count)[1:]):
-                piece = labels == label
-                x, y, w, h = cv2.boundingRect(piece.view(np.uint8))
-                yield Sketch.of(field, Proposal(piece[y : y + h, x : x + w], x, y, Origin.LEVEL))
+            runs = Runs.of(labels)
+            for label in 1 + field.allowed(runs.areas(count)[1:]):
+                x, y, w, h = runs.box(label)
+                yield Sketch.of(field, Proposal(labels[y : y + h, x : x + w] == label, x, y, Origin.LEVEL))
 
 
-def areas(labels: NDArray[np.int32], count: int) -> NDArray[np.number]:
-    """Pixels of each of ``count`` labels of a picture (h, w), counted by runs: they are far fewer than pixels."""
-    flat = labels.ravel()
-    last = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)
-    return np.bincount(flat[last], np.diff(last, prepend=-1), minlength=count)
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The runs of equal labels in the rows of a picture: they are far fewer than its pixels.
+
+    label: of each run. y: its row. first, last: its columns.
+    """
+
+    label: NDArray[np.int32]
+    y: NDArray[np.intp]
+    first: NDArray[np.intp]
+    last: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, labels: NDArray[np.int32]) -> Runs:
+        """labels: (h, w)."""
+        h, w = labels.shape
+        ends = np.ones((h, w), bool)
+        np.not_equal(labels[:, 1:], labels[:, :-1], out=ends[:, :-1])
+        last = np.flatnonzero(ends)
+        y, column = np.divmod(last, w)
+        return cls(labels.ravel()[last], y, column - np.diff(last, prepend=-1) + 1, column)
+
+    def areas(self, count: int) -> NDArray[np.number]:
+        """Pixels of each of ``count`` labels."""
+        return np.bincount(self.label, self.last - self.first + 1, minlength=count)
+
+    def box(self, label: int) -> tuple[int, int, int, int]:
+        """Left, top, width and height of a label."""
+        own = np.flatnonzero(self.label == label)
+        left, right, top, bottom = (
+            int(v) for v in (self.first[own].min(), self.last[own].max(), self.y[own[0]], self.y[own[-1]])
+        )
+        return left, top, right - left + 1, bottom - top + 1

@@ -92,6 +92,7 @@
       };
       const tool = (name, text, key) => { const b = press(text, key, () => this.take(name), name === this.tool); this.toolButtons.set(name, b); return b; };
       const layer = (name, text, key) => { const b = press(text, key, () => this.toggle(name), shown[name]); this.layerButtons.set(name, b); return b; };
+      this.ramp = el("span", { class: "ramp muted", title: "relative to the strongest part of a region's crop" });
       this.toolButtons = new Map();
       this.layerButtons = new Map();
       this.invertButton = press("Invert", "i", () => this.levels.invert(), false);
@@ -103,7 +104,7 @@
       this.help = help;
       return el("div", { class: "tools", role: "toolbar", "aria-label": "Tools" },
         el("span", { class: "group" }, tool("move", "Move", "v"), tool("window", "Window", "w"), tool("box", "Box", "b"), tool("circle", "Circle", "c")),
-        el("span", { class: "group" }, layer("marks", "Marks", "m"), layer("below", "Below the point", "l"), layer("heat", "Heat", "h"), layer("dense", "Dense tissue", "d")),
+        el("span", { class: "group" }, layer("marks", "Marks", "m"), layer("below", "Below the point", "l"), layer("heat", "Heat", "h"), layer("dense", "Dense tissue", "d"), this.ramp),
         el("span", { class: "group" }, this.invertButton, el("label", {}, el("span", { text: "Centre" }), this.centre), el("label", {}, el("span", { text: "Width" }), this.width)),
         press("Fit", "0", () => this.fit()), help,
         el("span", { class: "muted", text: "Reduced pictures: not for primary reading." }));
@@ -165,7 +166,7 @@
       const size = finding.size === "unknown" ? "size unknown" : `${finding.size} mm, ${finding.area} mm²`;
       const more = el("details", {}, el("summary", { text: "more" }),
         el("p", { text: names.map((name, i) => `${name} ${finding.classes[i].toFixed(2)}`).join(", ") + (finding.lesion ? `. If it is a lesion: ${finding.lesion} (estimate)` : "") }),
-        el("table", { class: "features" }, el("caption", { class: "unseen", text: "Features" }), this.study.features.map(([name, unit, formula], i) => (finding.features[i] === "" ? null : el("tr", {}, el("th", { scope: "row", text: name }), el("td", { class: "number", text: finding.features[i] }), el("td", { text: unit }), el("td", { class: "muted", text: formula }))))),
+        el("table", { class: "features" }, el("caption", { class: "unseen", text: "Features" }), this.study.features.map(([name, unit, formula], i) => (finding.features[i] === "" ? null : el("tr", {}, el("th", { scope: "row" }, name, el("span", { class: "muted", text: formula })), el("td", { class: "number", text: finding.features[i] }), el("td", { text: unit }))))),
         el("p", { class: "muted", text: `${finding.id}; tracking UID ${finding.uid}; centre ${finding.centre.map(Math.round).join(", ")} px` }));
       const item = this.item(`finding/${finding.uid}`, { about: "finding", image: image.uid, number: finding.number, tracking: finding.uid, score: finding.score, box: finding.box, shape: "box", kind: finding.lesion || "" });
       const node = el("li", { class: finding.above ? "card above" : "card", "data-uid": finding.uid }, pick, el("p", { class: "muted", text: `${finding.above ? "at or above" : "below"} the operating point; ${size}` }), item, more);
@@ -262,6 +263,7 @@
     }
 
     showLayers() {
+      this.ramp.classList.toggle("on", shown.heat);
       for (const view of this.views.values()) {
         view.lines.classList.toggle("off", !shown.marks);
         view.lines.classList.toggle("no-below", !shown.below);

@@ -82,7 +82,8 @@ mammoscan.viewer = (() => {
       const found = image.findings.length, above = image.findings.filter((f) => f.above).length;
       const name = `${image.side} ${image.view}`.replace("unknown", "?");
       this.scale = el("span", { class: "scale" });
-      this.figure = el("figure", { class: "view", tabindex: "0", "data-image": image.uid, "aria-label": `${image.title}, score ${mammoscan.score(image.score)}, ${found} findings, ${above} at or above the operating point. Arrow keys move, plus and minus zoom, Enter enlarges.` },
+      this.film.style.setProperty("--shape", `${width} / ${height}`);  // printed without a script that sets sizes
+      this.figure = el("figure", { class: "view", tabindex: "0", "data-image": image.uid, "data-align": align, "aria-label": `${image.title}, score ${mammoscan.score(image.score)}, ${found} findings, ${above} at or above the operating point. Arrow keys move, plus and minus zoom, Enter enlarges.` },
         el("figcaption", {}, el("b", { text: name }), el("span", { class: image.above ? "above" : null, text: `${image.above ? "▲ " : ""}${mammoscan.score(image.score)}` }),
           mirrored ? el("span", { class: "flag", title: "stored the other way round: turned over for hanging, letters in it read backwards", text: "mirrored" }) : null,
           el("span", { class: "flags", title: image.flags.join(", ") }, image.flags.map((f) => el("span", { class: "flag", text: f }))), this.scale), this.pane);
