@@ -298,7 +298,8 @@ class _Plain:
         self._console.note(f"{self._name}: {what}")
 
     def close(self) -> None:
-        self._say()
+        if self._total != 0:
+            self._say()
 
     def _say(self) -> None:
         of = f" of {self._total}" if self._total is not None else ""
