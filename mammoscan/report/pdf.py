@@ -50,8 +50,7 @@ TOP, BOTTOM = 24 * mm, 20 * mm
 HOW_TO_READ = (
     "The malignancy score (0 to 1) ranks regions by how much they look like the malignant lesions of the training "
     "data. It is not this patient's probability of cancer.",
-    "An image scores as its highest region, a breast and the study as their highest image. A score below the "
-    "operating point, or no finding at all, does not exclude disease.",
+    "A score below the operating point, or no finding at all, does not exclude disease.",
     "Positions are (column, row) in pixels of the stored source image, from the corner of its top left pixel. Sizes "
     "in mm are measured in the plane that the stated pixel spacing refers to; without a spacing they are unknown.",
     "Grad-CAM shows which parts of a region's crop spoke for malignancy, relative to the strongest part of that crop; "
@@ -345,5 +344,8 @@ def _closing(context: ReportContext) -> list[Flowable]:
         Paragraph("Model, limits and provenance", HEAD),
         table([(f"<b>{name}</b>", value) for name, value in rows], (40 * mm, WIDTH - 40 * mm), head=False),
         Paragraph("How to read this report", HEAD),
-        *(Paragraph(text, BULLET, bulletText="\u2022") for text in HOW_TO_READ),
+        *(
+            Paragraph(marked_up(text), BULLET, bulletText="\u2022")
+            for text in (HOW_TO_READ[0], *model.scoring, *HOW_TO_READ[1:])
+        ),
     ]

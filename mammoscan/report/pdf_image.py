@@ -80,12 +80,11 @@ def _spacing(spacing: Spacing | None) -> str:
 
 
 def _pictures(p: Prediction) -> Table:
-    """The four pictures, Grad-CAM and what the colours mean, three a row."""
-    pictures = [*figures.four_pictures(p), figures.grad_cam_picture(p)]
-    titles = [f"{n}. {title}" for n, title in enumerate((*figures.TITLES, figures.HEAT_TITLE), 1)]
+    """The five pictures and what the colours mean, three a row."""
+    titles = [f"{n}. {title}" for n, title in enumerate(figures.TITLES, 1)]
     shown: list[list[Flowable]] = [
         [_picture(picture, grey=n == 0), Paragraph(title, SMALL)]
-        for n, (picture, title) in enumerate(zip(pictures, titles, strict=True))
+        for n, (picture, title) in enumerate(zip(figures.five_pictures(p), titles, strict=True))
     ]
     shown.append(_legend(p))
     rows = [shown[n : n + _COLUMNS] for n in range(0, len(shown), _COLUMNS)]

@@ -397,6 +397,30 @@ def test_two_readers_of_one_browser_do_not_see_each_others_words(browser, out):
     )
 
 
+def test_nothing_said_of_another_folder_is_exported(browser, out, tmp_path):
+    """Pages of all folders share what a browser keeps for files: an export must not carry another folder's codes."""
+    other = folders.write(tmp_path / "other", [folders.four(7)])
+    fresh(browser, out)
+    opened(browser)
+    give_initials(browser, "A")
+    browser.all(".choice")[0].click()
+    browser.open((other / "index.html").as_uri())
+    assert browser.one("#export").text == "Export feedback on 0 studies"
+    browser.open((out / "index.html").as_uri())
+    browser.until(lambda: browser.one("#export").text == "Export feedback on 1 study")
+
+
+def test_who_goes_on_before_a_study_is_there_sees_the_last_one_alone(browser, out):
+    fresh(browser, out)
+    browser.js("for (const n of ['1.2.3.4.1', '1.2.3.4.2', '1.2.3.4.3']) location.hash = `#/study/${n}`")
+    browser.until(lambda: browser.texts(".bar .muted") == ["3 of 4"])
+    assert len(browser.all(".desk")) == 1
+    marks = browser.js("return document.querySelectorAll('.tools [aria-pressed=true]').length")
+    browser.keys("h")  # one page hears it, not three
+    assert browser.js("return document.querySelectorAll('.tools [aria-pressed=true]').length") == marks + 1
+    browser.keys("h")
+
+
 # --------------------------------------------------------------------------- many studies
 
 

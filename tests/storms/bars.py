@@ -60,6 +60,13 @@ def run(arguments: list[str], *, environment: dict[str, str] | None = None, time
     return Done(process.returncode, said, complained)
 
 
+# How a whole file begins and ends, of those that are no DICOM.
+ENDS = {
+    ".pdf": (b"%PDF", b"%%EOF"), ".js": (b"mammoscan.study(", b");"), ".jpg": (b"\xff\xd8", b"\xff\xd9"),
+    ".png": (b"\x89PNG", b"IEND\xaeB`\x82"),
+}  # fmt: skip
+
+
 def deaths(done: Done) -> list[str]:
     """Why this was no end that the manual describes; empty when it was one."""
     found = []
@@ -127,7 +134,7 @@ def broken_after_a_kill(out: Path) -> list[str]:
     """Results under a final name that are not whole: at no moment may there be one.
 
     What the state file holds is compared with it. What it does not hold yet was written a moment before the
-    end: it must end as a whole PDF or be readable as a whole DICOM file.
+    end: it must end as a whole PDF, picture or script does, or be readable as a whole DICOM file.
     """
     import pydicom
 
@@ -140,8 +147,9 @@ def broken_after_a_kill(out: Path) -> list[str]:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() == known.get(name):
             continue
-        if path.suffix == ".pdf":
-            whole = content.startswith(b"%PDF") and content.rstrip().endswith(b"%%EOF")
+        if path.suffix in ENDS:
+            first, last = ENDS[path.suffix]
+            whole = content.startswith(first) and content.rstrip().endswith(last)
         else:
             try:
                 whole = bool(pydicom.dcmread(path).to_json())

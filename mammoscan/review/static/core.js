@@ -108,16 +108,17 @@ const mammoscan = (() => {
   // ------------------------------------------------------------------ the way
 
   const pages = {};  // filled by the parts: `list` and `study`
-  let leave = null;
+  let leave = null, turns = 0;
 
   async function go() {
-    const main = document.getElementById("main");
+    const main = document.getElementById("main"), turn = turns += 1, wanted = () => turn === turns;
     const asked = /^#\/study\/([^/]+)$/.exec(location.hash);
     if (leave) leave();
     leave = null;
     main.replaceChildren();
     const page = asked ? pages.study : pages.list;
-    leave = await page(main, asked ? decodeURIComponent(asked[1]) : null) || null;
+    const left = await page(main, asked ? decodeURIComponent(asked[1]) : null, wanted) || null;
+    if (wanted()) leave = left; else if (left) left();  // somebody went on before it was there
   }
 
   function theme(name) {

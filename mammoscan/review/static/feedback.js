@@ -18,16 +18,12 @@ mammoscan.feedback = (() => {
     clean: (text) => text.normalize("NFC").replace(/[^\p{L}\p{N}.-]/gu, "").slice(0, 12),
   };
 
-  const place = (who, folder) => `said/${encodeURIComponent(who)}/${folder}`;
+  const place = (who, model, folder) => `said/${encodeURIComponent(who)}/${model.slice(0, 16)}/${folder}`;
 
   /** What a reader said of a study: {study facts, images, items by key}; an empty one where nothing was said. */
   function of(study, who) {
-    const kept = store.get(place(who, study.folder));
-    if (kept) {
-      const found = JSON.parse(kept);
-      if (found.model === study.model.sha256) return found;
-    }
-    return {
+    const kept = store.get(place(who, study.model.sha256, study.folder));
+    return kept ? JSON.parse(kept) : {
       uid: study.uid, folder: study.folder, patient: study.patient, model: study.model.sha256, reader: who, items: {},
       images: study.images.map(({ uid, path, side, view, density, age }) => ({ uid, path, side, view, density, age })),
     };
@@ -37,13 +33,16 @@ mammoscan.feedback = (() => {
     for (const [key, item] of Object.entries(record.items)) {
       if (item.about !== "missed" && !item.decision && !item.stated && !item.note) delete record.items[key];
     }
-    const name = place(record.reader, record.folder);
+    const name = place(record.reader, record.model, record.folder);
     record.written = new Date().toISOString().slice(0, 19) + "Z";
     if (!Object.keys(record.items).length) { store.remove(name); return true; }
     return store.set(name, JSON.stringify(record));
   }
 
-  const all = () => store.names("said/").map((name) => JSON.parse(store.get(name)));
+  /** Records about the studies of this list: a browser keeps those of other folders beside them, which are nobody's business here. */
+  const folderOf = (name) => name.split("/").pop();
+  const names = () => store.names("said/").filter((name) => mammoscan.worklist.has(folderOf(name)));
+  const all = () => names().map((name) => JSON.parse(store.get(name)));
 
   // ------------------------------------------------------------------ the table
 
@@ -86,11 +85,16 @@ mammoscan.feedback = (() => {
     return [COLUMNS.join(","), ...lines].map((line) => `${line}\n`).join("");
   }
 
-  function exportButton() {
-    const records = all(), who = [...new Set(records.map((r) => r.reader))].join("-");
-    const button = el("button", { type: "button", id: "export", disabled: !records.length, text: `Export feedback (${new Set(records.map((r) => r.uid)).size} studies)`,
-      title: "one CSV file: labels for mammoscan audit, manifest for mammoscan train" });
+  /** The button that exports, and what brings its count up to date. */
+  function exporter() {
+    const button = el("button", { type: "button", id: "export", title: "one CSV file: labels for mammoscan audit, manifest for mammoscan train" });
+    const update = () => {
+      const count = new Set(names().map(folderOf)).size;
+      button.disabled = !count;
+      button.textContent = `Export feedback on ${count} ${count === 1 ? "study" : "studies"}`;
+    };
     button.addEventListener("click", () => {
+      const who = [...new Set(all().map((r) => r.reader))].join("-");
       const address = URL.createObjectURL(new Blob([table()], { type: "text/csv;charset=utf-8" }));
       const link = el("a", { href: address, download: `feedback-${who || "reader"}.csv` });
       document.body.append(link);
@@ -99,7 +103,8 @@ mammoscan.feedback = (() => {
       setTimeout(() => URL.revokeObjectURL(address), 10000);
       say("feedback was exported");
     });
-    return button;
+    update();
+    return { button, update };
   }
 
   // ------------------------------------------------------------------ forms
@@ -131,5 +136,5 @@ mammoscan.feedback = (() => {
       el("label", { class: "note" }, el("span", { text: "Note" }), note));
   }
 
-  return { reader, of, keep, form, exportButton, table, rows, all };
+  return { reader, of, keep, form, exporter };
 })();

@@ -14,15 +14,16 @@
     ["u", "mark as unread or read"], ["?", "these keys"],
   ];
 
-  pages.study = async (main, folder) => {
+  pages.study = async (main, folder, wanted) => {
     main.append(el("p", { class: "muted", text: "loading …" }));
     let study;
     try {
       study = await mammoscan.openStudy(folder);
     } catch {
-      main.replaceChildren(missing(folder));
+      if (wanted()) main.replaceChildren(missing(folder));
       return null;
     }
+    if (!wanted()) return null;
     main.replaceChildren();
     return new Page(main, study).close;
   };
@@ -359,12 +360,14 @@
     }
 
     key(event) {
-      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input:not([type=range]),select,textarea")) return;
+      if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input:not([type=range]),select,textarea")) return;
+      const zoom = (factor) => () => { for (const view of this.views.values()) view.zoomBy(factor); };
       const go = (folder) => { if (folder) location.hash = `#/study/${encodeURIComponent(folder)}`; };
       const act = {
         n: () => go(this.next), p: () => go(this.previous), m: () => this.toggle("marks"), l: () => this.toggle("below"), h: () => this.toggle("heat"), d: () => this.toggle("dense"),
         i: () => this.levels.invert(), 0: () => this.fit(), v: () => this.take("move"), w: () => this.take("window"), b: () => this.take("box"), c: () => this.take("circle"),
         u: () => { const yes = !read.has(this.study.folder); read.set(this.study.folder, yes); say(yes ? "read" : "unread"); },
+        "+": zoom(1.25), "=": zoom(1.25), "-": zoom(0.8),
         "?": () => { this.help.open = !this.help.open; },
         Escape: () => {
           const solo = [...this.views.values()].find((v) => v.figure.classList.contains("solo"));

@@ -10,6 +10,7 @@ mammoscan.worklist = (() => {
   let at = {};  // place of a column in a row
   const rows = [];  // as they come; the rank of a row is its place in the whole list
   const ranks = [];
+  const folders = new Set();
   let loaded = 0;  // scripts
   let narrowed = false;  // whether of the last scripts only what matched was kept
   let order = [];  // places in `rows` of what is shown, in the order shown
@@ -44,6 +45,7 @@ mammoscan.worklist = (() => {
     part.forEach((row, i) => {
       if (narrowed && !matches(row)) return;
       rows.push(row);
+      folders.add(value(row, "folder"));
       ranks.push((number - 1) * about.chunk + i + 1);
     });
   };
@@ -124,6 +126,7 @@ mammoscan.worklist = (() => {
 
   pages.list = (main) => {
     document.title = "mammoscan review: work list";
+    const exporter = mammoscan.feedback.exporter();
     const count = el("p", { class: "count", id: "count", role: "status" });
     const body = el("tbody");
     const heads = {};
@@ -159,6 +162,7 @@ mammoscan.worklist = (() => {
         step("Next", view.page + 1, view.page < last), step("Last", last, view.page < last),
       ] : []));
       more.replaceChildren(...rest());
+      exporter.update();
     }
 
     function step(title, page, possible) {
@@ -226,7 +230,7 @@ mammoscan.worklist = (() => {
       el("button", { type: "button", text: "Clear", on: { click: () => { Object.assign(view, { query: "", from: "", to: "", above: false, unread: false, failed: false, outside: false, page: 0 }); for (const n of filters.elements) { if (n.type === "checkbox") n.checked = false; else if (n.name) n.value = ""; } draw(true); } } }));
 
     main.append(
-      el("header", { class: "bar" }, el("h1", { text: "Work list" }), count, mammoscan.feedback.exportButton(), mammoscan.themeButton()),
+      el("header", { class: "bar" }, el("h1", { text: "Work list" }), count, exporter.button, mammoscan.themeButton()),
       filters, table, el("footer", { class: "foot" }, pager, more,
         el("p", { class: "muted", text: `▲ at or above the operating point of a breast (${points()}). ~ density estimated from the pixels. Scores rank by how much a region looks like the malignant lesions of the training data: no probability of cancer, and a low one excludes nothing. Read marks and feedback are kept in this browser alone.` })));
     if (!mammoscan.store.kept) filters.after(el("p", { class: "bad", text: "This browser keeps nothing for this page: export feedback before you close it." }));
@@ -247,5 +251,5 @@ mammoscan.worklist = (() => {
     return () => { drawn = null; document.removeEventListener("keydown", keys); };
   };
 
-  return { around, rowOf, ready: () => loading };
+  return { around, rowOf, has: (folder) => folders.has(folder), ready: () => loading };
 })();
