@@ -181,11 +181,11 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(demo, tmp_path):
 
 def test_inspect_shows_facts_decision_and_pictures(demo, tmp_path):
     path = next(p for p in sorted((demo / "archive").rglob("*")) if _is_analysed(demo, p))
-    done = _mammoscan("inspect", path, "--picture", tmp_path / "four.png")
+    done = _mammoscan("inspect", path, "--picture", tmp_path / "five.png")
     assert done.returncode == 0, done.stderr
     for word in ("PatientID", "laterality", "decision", "analysed", "malignancy", "second reading"):
         assert word in done.stdout
-    assert (tmp_path / "four.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "five.png").read_bytes().startswith(b"\x89PNG")
 
 
 def _is_analysed(demo, path):

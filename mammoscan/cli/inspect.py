@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     "--picture",
     type=click.Path(dir_okay=False, path_type=Path),
     default=None,
-    help="Write the four pictures to this PNG file.",
+    help="Write the five pictures to this PNG file.",
 )
 @click.option(
     "--model",
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def inspect_command(
     file: Path, picture: Path | None, model: Path | None, analysis: AnalysisConfig, *, as_json: bool
 ) -> None:
-    """Show FILE's header facts, what the rules decide, its findings and the four pictures.
+    """Show FILE's header facts, what the rules decide, its findings and the five pictures.
 
     The facts are printed, so this command shows patient data on the terminal; it writes nothing
     but --picture.

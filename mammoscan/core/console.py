@@ -248,15 +248,22 @@ class _Silent:
         pass
 
 
-class _Counts:
-    """Skipped and failed so far."""
+class _Work:
+    """Done, skipped and failed so far, and how fast. waits: what the first piece waits for, '' once it is done."""
 
-    def __init__(self) -> None:
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self.waits = ""
         self.skipped = self.failed = 0
 
-    def add(self, skipped: int, failed: int) -> None:
+    def add(self, amount: int, skipped: int, failed: int) -> None:
         self.skipped += skipped
         self.failed += failed
+        if self.waits and amount <= skipped + failed:
+            self.pace.skip(amount)  # it needed nothing of what the others wait for
+        else:
+            self.waits = ""
+            self.pace.add(amount)
 
     def text(self) -> str:
         return f"{self.skipped} skipped, {self.failed} failed"
@@ -266,15 +273,14 @@ class _Bar:
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
-        self._pace: Pace = progress.tasks[progress.task_ids.index(task)].fields["pace"]
-        self._counts = _Counts()
+        self._work = _Work(progress.tasks[progress.task_ids.index(task)].fields["pace"])
 
     def advance(self, *, skipped: int = 0, failed: int = 0, amount: int = 1) -> None:
-        self._counts.add(skipped, failed)
-        self._pace.add(amount)
-        self._progress.update(self._task, advance=amount, counts=self._counts.text(), waits="")
+        self._work.add(amount, skipped, failed)
+        self._progress.update(self._task, advance=amount, counts=self._work.text(), waits=self._work.waits)
 
     def waiting(self, what: str) -> None:
+        self._work.waits = what
         self._progress.update(self._task, waits=what)
 
 
@@ -283,18 +289,17 @@ class _Plain:
         self._console = console
         self._name = name
         self._total = total
-        self._counts = _Counts()
-        self._pace = Pace()
+        self._work = _Work(Pace())
         self._last = time.monotonic()
 
     def advance(self, *, skipped: int = 0, failed: int = 0, amount: int = 1) -> None:
-        self._counts.add(skipped, failed)
-        self._pace.add(amount)
+        self._work.add(amount, skipped, failed)
         if time.monotonic() - self._last >= PLAIN_INTERVAL:
             self._last = time.monotonic()
             self._say()
 
     def waiting(self, what: str) -> None:
+        self._work.waits = what
         self._console.note(f"{self._name}: {what}")
 
     def close(self) -> None:
@@ -302,6 +307,7 @@ class _Plain:
             self._say()
 
     def _say(self) -> None:
+        pace = self._work.pace
         of = f" of {self._total}" if self._total is not None else ""
-        parts = (f"{self._pace.done}{of}", _rate(self._pace), _left(self._pace, self._total), self._counts.text())
+        parts = (f"{pace.done}{of}", self._work.waits or _rate(pace), _left(pace, self._total), self._work.text())
         self._console.note(f"{self._name}: {', '.join(part for part in parts if part)}")

@@ -558,6 +558,7 @@ class ModelIdentity:
     sha256: str
     limits: tuple[str, ...]  # sentences for the reports
     licence: str
+    scoring: tuple[str, ...]  # how its scores of findings, images and breasts come about: sentences for the reports
 
 
 @dataclass(frozen=True, slots=True)

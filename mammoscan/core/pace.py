@@ -42,6 +42,11 @@ class Pace:
             self._times = self._times[:half:2] + self._times[half:]
             self._counts = self._counts[:half:2] + self._counts[half:]
 
+    def skip(self, amount: int) -> None:
+        """Some pieces are done that took no work; they are no measure of the others."""
+        self.done += amount
+        self._counts = [count + amount for count in self._counts]
+
     def rate(self) -> float | None:
         """Pieces a second; None while there is nothing to measure."""
         found = self._measured()

@@ -16,6 +16,7 @@ import numpy as np
 from mammoscan.core.domain import Cost, ModelIdentity, OperatingPoint, PointCost
 from mammoscan.core.errors import ModelError, UsageError
 from mammoscan.image.crops import CropGeometry
+from mammoscan.model import rule
 from mammoscan.model.network import unfit
 from mammoscan.model.outputs import BREAST_INPUTS, IMAGE_INPUTS, REGION_INPUTS
 from mammoscan.model.scores import RegionScore, Score
@@ -157,6 +158,7 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
             limits=tuple(facts["limits"]),
             licence=facts["licence"],
+            scoring=rule.sentences(region, image, breast),
         ),
         weights_path=place / facts["weights"]["file"],
         weights_sha256=facts["weights"]["sha256"],

@@ -27,6 +27,7 @@ IMAGE_INPUTS = ("highest",)
 # An image is judged by so many of its regions, the most salient, in training as in use.
 JUDGED = 10
 OLDEST = 90.0  # years: higher ages count as this, as they do where identities are removed (``deidentify``)
+_MIDDLE = 55.0  # years: from it ages are counted, in decades
 BREAST_INPUTS = ("highest", "age_decades")
 
 
@@ -90,4 +91,9 @@ def image_inputs(odds: NDArray[np.floating]) -> NDArray[np.float64]:
 def breast_inputs(odds: Sequence[float] | NDArray[np.floating], age: float | None) -> NDArray[np.float64]:
     """Inputs (len(BREAST_INPUTS),) of a breast's score from its images' log odds and the age in years."""
     values = np.asarray(odds, np.float64)
-    return np.array([values.max(), np.nan if age is None else (min(age, OLDEST) - 55.0) / 10.0])
+    return np.array([values.max(), np.nan if age is None else (min(age, OLDEST) - _MIDDLE) / 10.0])
+
+
+def age_in_years(decades: float) -> float:
+    """The age of a breast's input ``age_decades``."""
+    return decades * 10.0 + _MIDDLE

@@ -1,6 +1,6 @@
-"""The pictures of an image: original, thresholded dense tissue, outlines, classification, Grad-CAM. Pure.
+"""The five pictures of an image: original, thresholded dense tissue, outlines, classification, Grad-CAM. Pure.
 
-All are uint8 RGB in the source's orientation and are drawn from source coordinates: a source point
+All are uint8 RGB in the source's orientation (but ``hung_picture``) and are drawn from source coordinates: a source point
 (x, y) lies at (x, y) * preview scale * side / longer preview side, corner convention.
 """
 
@@ -12,8 +12,11 @@ import cv2
 import numpy as np
 
 from mammoscan import NOTICE
+from mammoscan.report import labels
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from mammoscan.core.domain import Finding, Prediction, ReportContext
@@ -22,18 +25,18 @@ if TYPE_CHECKING:
     Colour = tuple[int, int, int]
     Box = tuple[float, float, float, float]
 
-TITLES = ("original", "thresholded dense tissue", "segmented outlines", "classification with score")
-HEAT_TITLE = "Grad-CAM"
+TITLES = ("original", "thresholded dense tissue", "segmented outlines", "classification with score", "Grad-CAM")
 ABOVE, BELOW, DENSE = (255, 80, 60), (90, 180, 255), (255, 210, 0)  # RGB
 HEAT_SHOWN = 0.5  # opacity of the hottest place
+GROUND = 0.7  # opacity of the black below a label
 SIDE = 900  # longer side of a picture, pixels
 _SUBPIXEL = 4  # OpenCV's drawing takes coordinates with this many binary digits
 
 
-def four_pictures(prediction: Prediction, *, side: int = SIDE) -> tuple[Picture, Picture, Picture, Picture]:
-    """Original, dense tissue that is counted, outlines with numbers, boxes with scores: uint8 RGB (h, w, 3).
+def five_pictures(prediction: Prediction, *, side: int = SIDE) -> tuple[Picture, ...]:
+    """Original, dense tissue that is counted, outlines with numbers, boxes with scores, Grad-CAM: uint8 RGB (h, w, 3).
 
-    The longer side is ``side`` pixels. Red: at or above the operating point; blue: below.
+    The longer side is ``side`` pixels. Red: at or above the operating point; blue: below. Titles: ``TITLES``.
     """
     original, scale = _base(prediction, side)
     return (
@@ -41,39 +44,27 @@ def four_pictures(prediction: Prediction, *, side: int = SIDE) -> tuple[Picture,
         _thresholded(prediction, original),
         _outlined(original, prediction.findings, scale),
         _classified(original, prediction.findings, scale),
+        _heated(original, prediction.findings, scale),
     )
 
 
-def grad_cam_picture(prediction: Prediction, *, side: int = SIDE) -> Picture:
-    """Grad-CAM of the findings at or above the operating point (else of the first) over the original.
+def hung_picture(prediction: Prediction, worst: str, *, mirrored: bool, side: int = 520, text: float = 0.9) -> Picture:
+    """An image as it hangs on the first page: findings at or above the operating point and the worst of its breast.
 
-    Each finding's heat covers its crop (outlined) and is relative to its own maximum. uint8 RGB.
+    uint8 RGB, the longer side ``side`` pixels. worst: tracking UID of the breast's worst finding, whose outline is
+    thicker. mirrored: turned over for hanging, the labels not. text: size of the labels, 1 being 22 pixels high.
     """
     original, scale = _base(prediction, side)
-    shown = [f for f in heated(prediction.findings) if f.heat_box is not None]
-    h, w = original.shape[:2]
-    heat = np.zeros((h, w), np.float32)
+    picture = np.ascontiguousarray(original[:, ::-1]) if mirrored else np.array(original)
+    shown = [f for f in prediction.findings if f.above_threshold or f.tracking_uid == worst]
+    outlines = []
     for finding in shown:
-        assert finding.heat is not None
-        assert finding.heat_box is not None
-        x0, y0, x1, y1 = (v * scale for v in finding.heat_box)
-        rows, columns = finding.heat.shape
-        sx, sy = (x1 - x0) / columns, (y1 - y0) / rows
-        # Map cells count from their corners, OpenCV from their centres; beyond the crop there is no heat.
-        matrix = np.array([[sx, 0, x0 + 0.5 * sx - 0.5], [0, sy, y0 + 0.5 * sy - 0.5]])
-        over = cv2.warpAffine(finding.heat, matrix, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        inside = np.zeros((h, w), bool)
-        inside[_span(y0, y1, h), _span(x0, x1, w)] = True
-        heat = np.where(inside, np.maximum(heat, np.clip(over, 0, 1)), heat)
-    colours = cv2.applyColorMap(np.round(heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[:, :, ::-1]
-    weight = (HEAT_SHOWN * heat)[..., None]
-    picture = np.asarray(np.round((1 - weight) * original + weight * colours), dtype=np.uint8)
-    taken: list[Box] = []
-    for finding in shown:
-        assert finding.heat_box is not None
-        colour = ABOVE if finding.above_threshold else BELOW
-        _polygon(picture, _corners(finding.heat_box), scale, colour, width=1)
-        _label(picture, str(finding.number), finding.heat_box, scale, colour, taken)
+        points = finding.region.contour * scale
+        outlines.append(np.array([picture.shape[1], 0]) + points * (-1, 1) if mirrored else points)
+    for finding, points in reversed([*zip(shown, outlines, strict=True)]):
+        _polygon(picture, points, _colour(finding), width=3 if finding.tracking_uid == worst else 2)
+    texts = [f"{f.number}: {f.scores.malignancy:.2f}" for f in shown]
+    _label(picture, outlines, texts, [_colour(f) for f in shown], size=text)
     return picture
 
 
@@ -108,9 +99,9 @@ def heat_scale(width: int, height: int) -> Picture:
 
 
 def inspect_panel(prediction: Prediction, threshold: float) -> Picture:
-    """The four pictures and Grad-CAM side by side with their titles, uint8 RGB."""
-    pictures = (*four_pictures(prediction), grad_cam_picture(prediction))
-    titles = (*TITLES, f"{HEAT_TITLE}; operating point {threshold:.3f}")
+    """The five pictures side by side with their titles, uint8 RGB."""
+    pictures = five_pictures(prediction)
+    titles = (*TITLES[:-1], f"{TITLES[-1]}; operating point {threshold:.3f}")
     h, w = pictures[0].shape[:2]
     bar, gap, font = 44, 8, cv2.FONT_HERSHEY_SIMPLEX
     out = np.full((h + bar, len(pictures) * (w + gap) - gap, 3), 24, np.uint8)
@@ -136,8 +127,8 @@ def _base(prediction: Prediction, side: int) -> tuple[Picture, float]:
 
 
 def _thresholded(prediction: Prediction, original: Picture) -> Picture:
-    h, w = original.shape[:2]
     """The pixels that percent density counts, tinted and outlined."""
+    h, w = original.shape[:2]
     dense = cv2.resize(prediction.preview.dense.astype(np.uint8), (w, h), interpolation=cv2.INTER_NEAREST)
     picture = np.array(original)
     tint = picture[dense > 0].astype(np.float32)
@@ -148,26 +139,53 @@ def _thresholded(prediction: Prediction, original: Picture) -> Picture:
 
 
 def _outlined(original: Picture, findings: tuple[Finding, ...], scale: float) -> Picture:
-    picture = np.array(original)
-    for finding in reversed(findings):  # the first, the most suspicious, on top
-        _polygon(picture, finding.region.contour, scale, ABOVE if finding.above_threshold else BELOW)
-    taken: list[Box] = []
-    for finding in findings:
-        colour = ABOVE if finding.above_threshold else BELOW
-        _label(picture, str(finding.number), finding.region.box, scale, colour, taken)
-    return picture
+    outlines = [f.region.contour * scale for f in findings]
+    return _marked(original, findings, outlines, [str(f.number) for f in findings])
 
 
 def _classified(original: Picture, findings: tuple[Finding, ...], scale: float) -> Picture:
+    boxes = [_corners(f.region.box) * scale for f in findings]
+    return _marked(original, findings, boxes, [f"{f.number}: {f.scores.malignancy:.2f}" for f in findings])
+
+
+def _marked(
+    original: Picture, findings: tuple[Finding, ...], outlines: Sequence[NDArray[np.float64]], texts: Sequence[str]
+) -> Picture:
+    """The picture with the findings' outlines, in its pixels, and what is written beside each."""
     picture = np.array(original)
-    for finding in reversed(findings):
-        colour = ABOVE if finding.above_threshold else BELOW
-        _polygon(picture, _corners(finding.region.box), scale, colour)
-    taken: list[Box] = []
-    for finding in findings:
-        colour = ABOVE if finding.above_threshold else BELOW
-        text = f"{finding.number}: {finding.scores.malignancy:.2f}"
-        _label(picture, text, finding.region.box, scale, colour, taken)
+    for finding, points in reversed([*zip(findings, outlines, strict=True)]):  # the first, the most suspicious, on top
+        _polygon(picture, points, _colour(finding))
+    _label(picture, outlines, texts, [_colour(f) for f in findings])
+    return picture
+
+
+def _heated(original: Picture, findings: tuple[Finding, ...], scale: float) -> Picture:
+    """Grad-CAM of the findings at or above the operating point (else of the first) over the original.
+
+    Each finding's heat covers its crop (outlined) and is relative to its own maximum.
+    """
+    shown = [f for f in heated(findings) if f.heat_box is not None]
+    h, w = original.shape[:2]
+    heat = np.zeros((h, w), np.float32)
+    for finding in shown:
+        assert finding.heat is not None
+        assert finding.heat_box is not None
+        x0, y0, x1, y1 = (v * scale for v in finding.heat_box)
+        rows, columns = finding.heat.shape
+        sx, sy = (x1 - x0) / columns, (y1 - y0) / rows
+        # Map cells count from their corners, OpenCV from their centres; beyond the crop there is no heat.
+        matrix = np.array([[sx, 0, x0 + 0.5 * sx - 0.5], [0, sy, y0 + 0.5 * sy - 0.5]])
+        over = cv2.warpAffine(finding.heat, matrix, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        inside = np.zeros((h, w), bool)
+        inside[_span(y0, y1, h), _span(x0, x1, w)] = True
+        heat = np.where(inside, np.maximum(heat, np.clip(over, 0, 1)), heat)
+    colours = cv2.applyColorMap(np.round(heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[:, :, ::-1]
+    weight = (HEAT_SHOWN * heat)[..., None]
+    picture = np.asarray(np.round((1 - weight) * original + weight * colours), dtype=np.uint8)
+    boxes = [_corners(f.heat_box) * scale for f in shown if f.heat_box is not None]
+    for finding, box in zip(shown, boxes, strict=True):
+        _polygon(picture, box, _colour(finding), width=2)
+    _label(picture, boxes, [str(f.number) for f in shown], [_colour(f) for f in shown])
     return picture
 
 
@@ -200,38 +218,39 @@ def _span(low: float, high: float, size: int) -> slice:
     return slice(int(np.clip(np.ceil(low - 0.5), 0, size)), int(np.clip(np.ceil(high - 0.5), 0, size)))
 
 
-def _polygon(
-    picture: Picture, points: NDArray[np.float64], scale: float, colour: Colour, *, width: int | None = None
-) -> None:
-    """A closed line through source points (n, 2), over a darker, wider one that sets it off."""
-    # Source points count from the pixel's corner, OpenCV's from its centre.
-    drawn = np.round((points * scale - 0.5) * 2**_SUBPIXEL).astype(np.int32).reshape(-1, 1, 2)
+def _colour(finding: Finding) -> Colour:
+    return ABOVE if finding.above_threshold else BELOW
+
+
+def _polygon(picture: Picture, points: NDArray[np.float64], colour: Colour, *, width: int | None = None) -> None:
+    """A closed line through points (n, 2) of the picture, over a darker, wider one that sets it off."""
+    # These points count from the pixel's corner, OpenCV's from its centre.
+    drawn = np.round((points - 0.5) * 2**_SUBPIXEL).astype(np.int32).reshape(-1, 1, 2)
     line = width or max(1, max(picture.shape) // 400)
     for shade, thick in (((0, 0, 0), line + 2), (colour, line)):
         cv2.polylines(picture, [drawn], True, shade, thick, cv2.LINE_AA, shift=_SUBPIXEL)
 
 
-def _label(picture: Picture, text: str, box: Box, scale: float, colour: Colour, taken: list[Box]) -> None:
-    """Text beside a box in source pixels, where it neither leaves the picture nor covers another label."""
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, max(picture.shape) / 900
+def _label(
+    picture: Picture, outlines: Sequence[NDArray[np.float64]], texts: Sequence[str], colours: Sequence[Colour],
+    *, size: float | None = None,
+) -> None:  # fmt: skip
+    """A text beside each outline (n, 2) in pixels of the picture, on no outline and no other text (``labels.place``)."""
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    size = size or max(picture.shape) / 900
     thick = max(1, round(size * 2))
-    (w, h), below = cv2.getTextSize(text, font, size, thick)
-    x0, y0, x1, y1 = (v * scale for v in box)
-    gap = 5.0
-    places = [
-        (x1 + gap, y0), (x0 - gap - w, y0), (x0, y0 - gap - h), (x0, y1 + gap),
-        (x1 + gap, y1 - h), (x0 - gap - w, y1 - h), (x1 - w, y0 - gap - h), (x1 - w, y1 + gap),
-    ]  # fmt: skip
-    tall, wide = picture.shape[:2]
-    fitting = [(x, y) for x, y in places if x >= 1 and y >= 1 and x + w < wide - 1 and y + h + below < tall - 1]
-    free = [p for p in fitting if not any(_meet((p[0], p[1], p[0] + w, p[1] + h + below), t) for t in taken)]
-    x, y = (free or fitting or places)[0]
-    x, y = min(max(x, 1), max(1, wide - w - 1)), min(max(y, 1), max(1, tall - h - below - 1))
-    taken.append((x, y, x + w, y + h + below))
-    origin = (round(x), round(y + h))
-    cv2.putText(picture, text, origin, font, size, (0, 0, 0), thick + 3, cv2.LINE_AA)
-    cv2.putText(picture, text, origin, font, size, colour, thick, cv2.LINE_AA)
-
-
-def _meet(first: Box, second: Box) -> bool:
-    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
+    edge = 3  # pixels of the ground around the letters
+    extents = [cv2.getTextSize(text, font, size, thick) for text in texts]
+    placed = labels.place(
+        (picture.shape[0], picture.shape[1]), outlines, [(w + 2 * edge, h + b + 2 * edge) for (w, h), b in extents]
+    )
+    for label, colour in zip(placed, colours, strict=True):
+        if label.leader is not None:
+            ends = [(round(x - 0.5), round(y - 0.5)) for x, y in label.leader]
+            for shade, wide in (((0, 0, 0), 4), (colour, 2)):
+                cv2.line(picture, ends[0], ends[1], shade, wide, cv2.LINE_AA)
+    for label, text, ((_, h), _), colour in zip(placed, texts, extents, colours, strict=True):
+        x0, y0, x1, y1 = label.box
+        ground = picture[y0:y1, x0:x1]
+        ground[:] = np.round(ground * (1 - GROUND))
+        cv2.putText(picture, text, (x0 + edge, y0 + edge + h), font, size, colour, thick, cv2.LINE_AA)

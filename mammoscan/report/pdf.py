@@ -22,7 +22,7 @@ from reportlab.platypus import (
 
 from mammoscan import NOTICE
 from mammoscan.core.domain import DensitySource, Laterality
-from mammoscan.report import fonts, pdf_image
+from mammoscan.report import fonts, pdf_image, pdf_views
 from mammoscan.report.fonts import marked_up
 from mammoscan.report.pdf_parts import (
     BODY,
@@ -50,8 +50,7 @@ TOP, BOTTOM = 24 * mm, 20 * mm
 HOW_TO_READ = (
     "The malignancy score (0 to 1) ranks regions by how much they look like the malignant lesions of the training "
     "data. It is not this patient's probability of cancer.",
-    "An image scores as its highest region, a breast and the study as their highest image. A score below the "
-    "operating point, or no finding at all, does not exclude disease.",
+    "A score below the operating point, or no finding at all, does not exclude disease.",
     "Positions are (column, row) in pixels of the stored source image, from the corner of its top left pixel. Sizes "
     "in mm are measured in the plane that the stated pixel spacing refers to; without a spacing they are unknown.",
     "Grad-CAM shows which parts of a region's crop spoke for malignancy, relative to the strongest part of that crop; "
@@ -161,6 +160,7 @@ def _first_page(result: StudyResult, context: ReportContext) -> list[Flowable]:
         _facts(result),
         Paragraph("Result", HEAD),
         *_result(result, context),
+        *(pdf_views.views(result, context) if result.images else []),
         Paragraph(f"Images of this study: {_counts(result)}", HEAD),
         _images_table(result, context),
     ]
@@ -293,7 +293,13 @@ def _densities(result: StudyResult, side: Laterality) -> str:
 
 def _images_table(result: StudyResult, context: ReportContext) -> Flowable:
     rows = [
-        ("image", "file", "density (source)", "score", f"findings (operating point {context.finding_threshold:.3f})")
+        (
+            "image",
+            "file",
+            "density (source)",
+            f"score (operating point {context.threshold:.3f})",
+            f"findings (operating point {context.finding_threshold:.3f})",
+        )
     ]
     for p in result.images:
         above = sum(f.above_threshold for f in p.findings)
@@ -308,7 +314,7 @@ def _images_table(result: StudyResult, context: ReportContext) -> Flowable:
         )
     if not result.images:
         rows.append(("none analysed", "", "", "", ""))
-    return table(rows, (30 * mm, 50 * mm, 40 * mm, 16 * mm, WIDTH - 136 * mm))
+    return table(rows, (30 * mm, 48 * mm, 38 * mm, 22 * mm, WIDTH - 138 * mm))
 
 
 def _reasons_table(entries: Iterable[tuple[str, Reason, str]]) -> Flowable:
@@ -345,5 +351,8 @@ def _closing(context: ReportContext) -> list[Flowable]:
         Paragraph("Model, limits and provenance", HEAD),
         table([(f"<b>{name}</b>", value) for name, value in rows], (40 * mm, WIDTH - 40 * mm), head=False),
         Paragraph("How to read this report", HEAD),
-        *(Paragraph(text, BULLET, bulletText="\u2022") for text in HOW_TO_READ),
+        *(
+            Paragraph(marked_up(text), BULLET, bulletText="\u2022")
+            for text in (HOW_TO_READ[0], *model.scoring, *HOW_TO_READ[1:])
+        ),
     ]

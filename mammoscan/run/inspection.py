@@ -32,7 +32,7 @@ Facts = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was found: (name, value) facts for people, the same for programs, the four pictures as PNG bytes, the status."""
+    """What was found: (name, value) facts for people, the same for programs, the five pictures as PNG bytes, the status."""
 
     facts: Facts
     document: dict[str, object]

@@ -37,7 +37,7 @@ HERE = Path(__file__).parents[2]
 SAMPLE_SECONDS = 0.5
 # Asking for proportional set sizes walks all page tables: some 0.1 s of a core that the run then lacks.
 MEMORY_SECONDS = 2.0
-# Of others, as they were published: neither was run here, since no code of theirs was to be had.
+# Of others, as they were published: neither was measured again here.
 PEERS = (
     ("RetinaNet of a mammography plug-in, 1750 x 1422, two cores", 12.0),
     ("patch classifier with heat maps", 115.0),

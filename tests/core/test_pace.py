@@ -55,6 +55,19 @@ def test_the_time_left_goes_down_while_a_batch_is_waited_for():
     assert pace.rate() == pytest.approx(1.0)
 
 
+def test_pieces_without_work_are_done_and_measure_nothing():
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    pace.skip(5)
+    for now[0] in (20.0, 30.0, 40.0, 50.0):
+        pace.add(10)
+    pace.skip(15)
+    now[0] = 51.0
+    assert pace.done == 60
+    assert pace.rate() == pytest.approx(1.0)
+    assert pace.left(100) == pytest.approx(39)
+
+
 def test_work_that_stands_still_is_no_fast_work():
     now = [0.0]
     pace = Pace(lambda: now[0])

@@ -115,7 +115,7 @@ def test_the_thresholded_picture_shows_the_pixels_that_are_counted(tmp_path, sid
     # What is tinted in the report's second picture is the preview's mask and nothing else.
     prediction = results.prediction(image.header, ())
     prediction = dataclasses.replace(prediction, preview=picture)
-    original, tinted, *_ = figures.four_pictures(prediction, side=max(picture.pixels.shape))
+    original, tinted, *_ = figures.five_pictures(prediction, side=max(picture.pixels.shape))
     changed = (original != tinted).any(axis=2)
     mask = picture.dense.astype(np.uint8)
     assert not (changed & ~picture.dense).any()

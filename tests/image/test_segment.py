@@ -200,7 +200,7 @@ def test_overlaps_on_the_coarse_grid_are_near_the_true_ones(x, y, side, dx, dy):
     assert shared[0, 0] == pytest.approx(1, abs=1e-5)
     assert shared[0, 1] == shared[1, 0]
     assert shared[0, 1] == pytest.approx(both / (2 * side * side - both), abs=0.3)
-    apart = dataclasses.replace(b, x=b.x + 60, y=b.y + 60)
+    apart = dataclasses.replace(b, x=b.x + 80, y=b.y + 80)  # not side by side: those may meet in one coarse cell
     assert measure.overlaps(field, [a, apart])[0, 1] == 0
     assert measure.overlaps(field, [a, a])[0, 1] == pytest.approx(1, abs=1e-5)
 

@@ -38,11 +38,21 @@ from mammoscan.core.domain import (
 )
 from mammoscan.core.errors import Reason, Stage
 from mammoscan.image.features import REGION_FEATURES
+from mammoscan.model import rule
 from mammoscan.model.findings import breasts, number
+from mammoscan.model.scores import RegionScore, Score
 
+# A model's scores of a region, an image and a breast.
+SCORES = (
+    RegionScore(*[Score(("linear_lesion", "saliency_order"), np.zeros(2), np.ones(2), np.ones(2), 0.0)] * 2),
+    Score(("highest",), np.zeros(1), np.ones(1), np.ones(1), -1.0),
+    Score(("highest", "age_decades"), np.zeros(2), np.ones(2), np.ones(2), -1.0),
+)
 CONTEXT = ReportContext(
     software_version="0.1.0",
-    model=ModelIdentity("mammoscan-resnet50", "0.1.0", "ab" * 32, ("Trained on films.",), "Research only."),
+    model=ModelIdentity(
+        "mammoscan-resnet50", "0.1.0", "ab" * 32, ("Trained on films.",), "Research only.", rule.sentences(*SCORES)
+    ),
     config_digest="cd" * 32,
     created=("20260102", "030405"),
     threshold=0.3,

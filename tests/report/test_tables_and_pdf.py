@@ -199,7 +199,7 @@ def test_the_same_result_gives_the_same_bytes():
 
 def test_findings_are_drawn_where_they_are():
     result = results.with_findings()
-    original, _, outlined, classified = figures.four_pictures(result.images[0], side=600)
+    original, _, outlined, classified, _ = figures.five_pictures(result.images[0], side=600)
     changed = np.abs(outlined.astype(int) - original).sum(axis=2) > 60
     ys, xs = np.nonzero(changed[:, :190])
     scale = 600 / 1200
