@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 TITLES = ("original", "thresholded dense tissue", "segmented outlines", "classification with score", "Grad-CAM")
 ABOVE, BELOW, DENSE = (255, 80, 60), (90, 180, 255), (255, 210, 0)  # RGB
 HEAT_SHOWN = 0.5  # opacity of the hottest place
+GROUND = 0.7  # opacity of the black below a label
 SIDE = 900  # longer side of a picture, pixels
 _SUBPIXEL = 4  # OpenCV's drawing takes coordinates with this many binary digits
 
@@ -61,7 +62,7 @@ def hung_picture(prediction: Prediction, worst: str, *, mirrored: bool, side: in
         points = finding.region.contour * scale
         outlines.append(np.array([picture.shape[1], 0]) + points * (-1, 1) if mirrored else points)
     for finding, points in reversed([*zip(shown, outlines, strict=True)]):
-        _polygon(picture, points, _colour(finding), width=3 if finding.tracking_uid == worst else 1)
+        _polygon(picture, points, _colour(finding), width=3 if finding.tracking_uid == worst else 2)
     texts = [f"{f.number}: {f.scores.malignancy:.2f}" for f in shown]
     _label(picture, outlines, texts, [_colour(f) for f in shown], size=text)
     return picture
@@ -183,7 +184,7 @@ def _heated(original: Picture, findings: tuple[Finding, ...], scale: float) -> P
     picture = np.asarray(np.round((1 - weight) * original + weight * colours), dtype=np.uint8)
     boxes = [_corners(f.heat_box) * scale for f in shown if f.heat_box is not None]
     for finding, box in zip(shown, boxes, strict=True):
-        _polygon(picture, box, _colour(finding), width=1)
+        _polygon(picture, box, _colour(finding), width=2)
     _label(picture, boxes, [str(f.number) for f in shown], [_colour(f) for f in shown])
     return picture
 
@@ -238,17 +239,18 @@ def _label(
     font = cv2.FONT_HERSHEY_SIMPLEX
     size = size or max(picture.shape) / 900
     thick = max(1, round(size * 2))
-    halo = 2  # of black around the letters, which set them off
+    edge = 3  # pixels of the ground around the letters
     extents = [cv2.getTextSize(text, font, size, thick) for text in texts]
     placed = labels.place(
-        (picture.shape[0], picture.shape[1]), outlines, [(w + 2 * halo, h + b + 2 * halo) for (w, h), b in extents]
+        (picture.shape[0], picture.shape[1]), outlines, [(w + 2 * edge, h + b + 2 * edge) for (w, h), b in extents]
     )
     for label, colour in zip(placed, colours, strict=True):
         if label.leader is not None:
             ends = [(round(x - 0.5), round(y - 0.5)) for x, y in label.leader]
-            for shade, wide in (((0, 0, 0), 3), (colour, 1)):
+            for shade, wide in (((0, 0, 0), 4), (colour, 2)):
                 cv2.line(picture, ends[0], ends[1], shade, wide, cv2.LINE_AA)
     for label, text, ((_, h), _), colour in zip(placed, texts, extents, colours, strict=True):
-        origin = (label.box[0] + halo, label.box[1] + halo + h)
-        cv2.putText(picture, text, origin, font, size, (0, 0, 0), thick + 2 * halo, cv2.LINE_AA)
-        cv2.putText(picture, text, origin, font, size, colour, thick, cv2.LINE_AA)
+        x0, y0, x1, y1 = label.box
+        ground = picture[y0:y1, x0:x1]
+        ground[:] = np.round(ground * (1 - GROUND))
+        cv2.putText(picture, text, (x0 + edge, y0 + edge + h), font, size, colour, thick, cv2.LINE_AA)

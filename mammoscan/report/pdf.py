@@ -22,7 +22,7 @@ from reportlab.platypus import (
 
 from mammoscan import NOTICE
 from mammoscan.core.domain import DensitySource, Laterality
-from mammoscan.report import fonts, pdf_image
+from mammoscan.report import fonts, pdf_image, pdf_views
 from mammoscan.report.fonts import marked_up
 from mammoscan.report.pdf_parts import (
     BODY,
@@ -160,6 +160,7 @@ def _first_page(result: StudyResult, context: ReportContext) -> list[Flowable]:
         _facts(result),
         Paragraph("Result", HEAD),
         *_result(result, context),
+        *(pdf_views.views(result, context) if result.images else []),
         Paragraph(f"Images of this study: {_counts(result)}", HEAD),
         _images_table(result, context),
     ]
@@ -292,7 +293,13 @@ def _densities(result: StudyResult, side: Laterality) -> str:
 
 def _images_table(result: StudyResult, context: ReportContext) -> Flowable:
     rows = [
-        ("image", "file", "density (source)", "score", f"findings (operating point {context.finding_threshold:.3f})")
+        (
+            "image",
+            "file",
+            "density (source)",
+            f"score (operating point {context.threshold:.3f})",
+            f"findings (operating point {context.finding_threshold:.3f})",
+        )
     ]
     for p in result.images:
         above = sum(f.above_threshold for f in p.findings)
@@ -307,7 +314,7 @@ def _images_table(result: StudyResult, context: ReportContext) -> Flowable:
         )
     if not result.images:
         rows.append(("none analysed", "", "", "", ""))
-    return table(rows, (30 * mm, 50 * mm, 40 * mm, 16 * mm, WIDTH - 136 * mm))
+    return table(rows, (30 * mm, 48 * mm, 38 * mm, 22 * mm, WIDTH - 138 * mm))
 
 
 def _reasons_table(entries: Iterable[tuple[str, Reason, str]]) -> Flowable:

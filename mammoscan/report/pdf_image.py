@@ -56,7 +56,9 @@ def page(p: Prediction, context: ReportContext) -> list[Flowable]:
         Spacer(1, 2.5 * mm),
         _pictures(p),
         Paragraph(
-            f"Findings: {len(p.findings)} reported of {p.candidates} candidate regions that were classified", HEAD
+            f"Findings: {len(p.findings)} reported of {p.candidates} candidate regions ("
+            f"operating point {context.finding_threshold:.3f})",
+            HEAD,
         ),
         _findings_table(p.findings, h.spacing) if p.findings else Paragraph("No region is reported.", BODY),
         *(
@@ -135,7 +137,7 @@ def _legend(p: Prediction) -> list[Flowable]:
     scale: list[Flowable] = []
     if heated:
         scale = [
-            _embedded(figures.heat_scale(256, 12), _CELL[0], 3 * mm),
+            embedded(figures.heat_scale(256, 12), _CELL[0], 3 * mm),
             Table(
                 [[Paragraph("0", SMALL), Paragraph('<para align="right">1</para>', SMALL)]],
                 colWidths=[_CELL[0] / 2] * 2,
@@ -191,10 +193,10 @@ def size(box: tuple[float, float, float, float], spacing: Spacing | None) -> str
 
 
 def _picture(pixels: NDArray[np.uint8], *, grey: bool) -> Image:
-    return _embedded(pixels[:, :, 0] if grey else pixels, *_CELL)
+    return embedded(pixels[:, :, 0] if grey else pixels, *_CELL)
 
 
-def _embedded(pixels: NDArray[np.uint8], width: float, height: float) -> Image:
+def embedded(pixels: NDArray[np.uint8], width: float, height: float) -> Image:
     """A grey (h, w) or RGB (h, w, 3) picture as JPEG, as large as fits."""
     good, jpeg = cv2.imencode(
         ".jpg", pixels if pixels.ndim == 2 else pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]

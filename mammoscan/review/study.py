@@ -46,10 +46,10 @@ def render(result: StudyResult, context: ReportContext, others: tuple[str, ...])
     files: dict[str, bytes] = {}
     images = []
     for number, prediction in enumerate(result.images, 1):
-        name = f"review-{number:02d}"
-        shown = _pictures(prediction, name)
-        files |= shown
-        images.append(_image(prediction, number, context, tuple(shown)))
+        name = f"review-{number:02d}.jpg" if prediction.preview.large else ""  # none where the image is gone
+        if name:
+            files[name] = prediction.preview.large
+        images.append(_image(prediction, number, context, name))
     content = {
         "format": FORMAT,
         "notice": NOTICE,
@@ -98,20 +98,16 @@ def render(result: StudyResult, context: ReportContext, others: tuple[str, ...])
     return {SCRIPT: scripts.call("study", content), **files}
 
 
-def _pictures(p: Prediction, name: str) -> dict[str, bytes]:
-    """The picture, and the dense tissue that is counted; nothing where the image is not there any more."""
-    if not p.preview.large:
-        return {}
-    return {f"{name}.jpg": p.preview.large, f"{name}-dense.png": _shaded(p.preview.dense)}
+def _shaded(mask: NDArray[np.bool_]) -> str:
+    """A mask (h, w) as the address of a PNG picture of one colour that lets through what lies below.
 
-
-def _shaded(mask: NDArray[np.bool_]) -> bytes:
-    """A mask (h, w) as a PNG file of one colour that lets through what lies below."""
+    Some kilobytes, which stand in the script: a file of their own would cost more than they hold.
+    """
     picture = Image.fromarray(mask.astype(np.uint8), "P")
     picture.putpalette([0, 0, 0, *_SHADE[:3]])
     out = io.BytesIO()
     picture.save(out, "PNG", optimize=True, bits=1, transparency=bytes([0, _SHADE[3]]))
-    return out.getvalue()
+    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
 
 
 def _title(name: str) -> str:
@@ -170,7 +166,7 @@ def _reasons(entries: Iterable[tuple[str, Reason, str]]) -> list[dict[str, str]]
 # --------------------------------------------------------------------------- images and findings
 
 
-def _image(p: Prediction, number: int, context: ReportContext, shown: tuple[str, ...]) -> dict[str, Any]:
+def _image(p: Prediction, number: int, context: ReportContext, picture: str) -> dict[str, Any]:
     h, measures = p.header, p.image_features
     maker = " ".join(part for part in (h.manufacturer, h.manufacturer_model) if part) or UNKNOWN
     area = measures.breast_area_mm2
@@ -199,8 +195,8 @@ def _image(p: Prediction, number: int, context: ReportContext, shown: tuple[str,
         "width": h.columns,
         "height": h.rows,
         "wall": "right" if p.geometry.flipped else "left",  # where the chest wall lies in the stored image
-        "picture": shown[0] if shown else "",
-        "dense": shown[1] if shown else "",
+        "picture": picture,
+        "dense": _shaded(p.preview.dense) if picture else "",
         "missing": pdf_image.not_shown(p),
         "score": _score(p.scores.malignancy),
         "above": p.scores.malignancy >= context.threshold,

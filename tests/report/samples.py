@@ -65,6 +65,7 @@ def phantom_study(**changes) -> StudyResult:
         predictions.append(
             dataclasses.replace(
                 results.prediction(h, findings),
+                geometry=dataclasses.replace(results.prediction(h).geometry, flipped=side is Laterality.RIGHT),
                 preview=Preview(grey, bright & truth.breast, scale),
                 density=reading,
                 flags=(Flag.LOSSY,) if view is View.CC else (),

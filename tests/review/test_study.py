@@ -1,5 +1,6 @@
 """The page of a study: what its script says, and that no text of a header can be more than text."""
 
+import base64
 import dataclasses
 import io
 import json
@@ -53,9 +54,9 @@ def test_heat_is_shown_of_the_findings_that_the_report_shows_it_of():
 
 def test_pictures_are_named_as_they_are_written_and_dense_tissue_is_laid_over_them():
     files = study.render(folders.with_pictures(results.with_findings()), results.CONTEXT, ())
-    named = {image[kind] for image in said(files)["images"] for kind in ("picture", "dense")}
-    assert named == set(files) - {study.SCRIPT}
-    with Image.open(io.BytesIO(files["review-01-dense.png"])) as shown:
+    images = said(files)["images"]
+    assert {image["picture"] for image in images} == set(files) - {study.SCRIPT}
+    with Image.open(io.BytesIO(base64.b64decode(images[0]["dense"].removeprefix("data:image/png;base64,")))) as shown:
         alpha = np.asarray(shown.convert("RGBA"))[:, :, 3]
     assert (alpha > 0).sum() == 40 * 40
     assert alpha[200, 150] > 0

@@ -239,7 +239,7 @@ NOISY = """
         os.write(2, b"Not a JPEG file: starts with 0x00 0x00\\n")
         warnings.warn(f"{image.header.patient.name} warned")
         raise ValueError(f"{image.header.patient.name} {image.header.file.path} raised")
-    preprocess.prepare = fail
+    preprocess.prepare_upright = fail
 """
 
 

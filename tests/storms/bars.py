@@ -63,7 +63,6 @@ def run(arguments: list[str], *, environment: dict[str, str] | None = None, time
 # How a whole file begins and ends, of those that are no DICOM.
 ENDS = {
     ".pdf": (b"%PDF", b"%%EOF"), ".js": (b"mammoscan.study(", b");"), ".jpg": (b"\xff\xd8", b"\xff\xd9"),
-    ".png": (b"\x89PNG", b"IEND\xaeB`\x82"),
 }  # fmt: skip
 
 

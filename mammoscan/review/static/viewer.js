@@ -127,7 +127,7 @@ mammoscan.viewer = (() => {
 
     showDense(yes) {
       if (!this.dense) return;
-      if (yes && !this.dense.src) this.dense.src = `${this.host.folder}/${this.image.dense}`;
+      if (yes && !this.dense.src) this.dense.src = this.image.dense;
       this.dense.classList.toggle("on", yes);
     }
 
