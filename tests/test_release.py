@@ -60,6 +60,7 @@ def test_the_container_has_a_user_without_rights_and_only_locked_versions():
     last = text.split("\nFROM ")[-1]
     assert re.search(r"^USER 10001:10001$", last, flags=re.MULTILINE)
     assert "--require-hashes" in text
+    assert "||" not in text  # nothing that fails is passed over
     installs = re.findall(r"pip install ([^\\\n]*)", text)
     assert all("--require-hashes" in line or "--no-deps" in line for line in installs)
     # What its RUN lines take from dist/ is what the release makes.
