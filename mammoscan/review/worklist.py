@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mammoscan import NOTICE, __version__
 from mammoscan.core import store
 from mammoscan.core.domain import Flag
-from mammoscan.core.errors import UsageError
+from mammoscan.core.errors import MachineError, UsageError
 from mammoscan.core.tablefile import clean
 from mammoscan.report.tables import rows_of
 from mammoscan.review import scripts
@@ -59,18 +59,27 @@ def write(out: Path) -> int:
     ------
     UsageError
         Where there are no tables, or none that can be read.
+    MachineError
+        Where there is no room to sort.
     OSError
         When a file cannot be written.
     """
     check(out)
     folder = out / FOLDER
     digests: list[str] = []
-    with contextlib.closing(_sorted(out)) as rows:
-        points, models, count = _said(rows)
-        for number, part in enumerate(_chunks(rows), 1):
-            content = scripts.call("chunk", number, part)
-            store.write_if_changed(folder / chunk_name(number), content)
-            digests.append(hashlib.sha256(content).hexdigest()[:12])
+    try:
+        with contextlib.closing(_sorted(out)) as rows:
+            points, models, count = _said(rows)
+            for number, part in enumerate(_chunks(rows), 1):
+                content = scripts.call("chunk", number, part)
+                store.write_if_changed(folder / chunk_name(number), content)
+                digests.append(hashlib.sha256(content).hexdigest()[:12])
+    except sqlite3.Error as error:
+        raise MachineError(
+            f"the studies of the work list cannot be sorted: {error}",
+            path=out,
+            remedy="make room for temporary files, or set TMPDIR to a folder that has some",
+        ) from error
     for name, asset in _assets().items():
         if name != INDEX:
             store.write_if_changed(folder / name, asset)

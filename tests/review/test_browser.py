@@ -8,6 +8,7 @@ import pytest
 
 from mammoscan.audit import labels
 from mammoscan.audit.labels import Key
+from mammoscan.core.domain import Laterality, View
 from mammoscan.review import opinions, worklist
 from mammoscan.training.datasets import tables
 from mammoscan.training.datasets.manifest import NEEDED
@@ -134,6 +135,21 @@ def test_a_study_is_hung_right_and_left_back_to_back(browser, out):
     ) == [True, False, True, False]
     assert sum("mirrored" in text for text in browser.texts(".view figcaption")) == 2
     assert browser.js("return [...document.querySelectorAll('img.picture')].map((i) => i.naturalHeight)") == [1200] * 4
+
+
+def test_further_views_hang_below_the_usual_ones(browser, tmp_path):
+    whole = folders.four(1)
+    extra = whole.images[2]  # right CC
+    header = dataclasses.replace(extra.header, view=View.XCCL, sop_instance_uid="1.2.3.4.1.1.5")
+    unknown = dataclasses.replace(
+        header, view=View.UNKNOWN, laterality=Laterality.UNKNOWN, sop_instance_uid="1.2.3.4.1.1.6"
+    )
+    more = tuple(dataclasses.replace(extra, header=h, findings=()) for h in (unknown, header))
+    out = folders.write(tmp_path / "out", [dataclasses.replace(whole, images=(*more, *whole.images))])
+    fresh(browser, out)
+    opened(browser)
+    assert browser.texts(".view figcaption b") == ["R CC", "L CC", "R MLO", "L MLO", "R XCCL", "? ?"]
+    assert browser.texts(".view.none") == ["no left image", ""]
 
 
 def test_a_mark_lies_on_its_lesion_at_any_zoom_and_when_turned_over(browser, out):

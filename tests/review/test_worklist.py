@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 
 from mammoscan.core import verdict
-from mammoscan.core.errors import UsageError
+from mammoscan.core.errors import MachineError, UsageError
 from mammoscan.core.tableforms import FORMS, PLAIN
 from mammoscan.report.tables import COLUMNS
 from mammoscan.review import worklist
@@ -146,6 +146,16 @@ def test_a_page_loads_nothing_but_what_lies_beside_it_and_runs_nothing_else(tmp_
 def test_a_folder_without_tables_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"studies\.csv"):
         worklist.write(tmp_path)
+
+
+def test_no_room_to_sort_is_said_as_what_it_is(tmp_path, monkeypatch):
+    def full(_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(worklist, "_chunks", full)
+    with pytest.raises(MachineError, match="cannot be sorted: database or disk is full") as caught:
+        worklist.write(folders.many(tmp_path / "out", 3))
+    assert "TMPDIR" in caught.value.remedy
 
 
 def test_memory_does_not_grow_with_the_list(tmp_path):

@@ -121,23 +121,27 @@
       }
       const cells = [];
       let number = 0;
+      const nothing = { R: "no right image", L: "no left image", U: "" };
       const add = (image, side) => {
-        if (!image) { cells.push(el("div", { class: "view none" }, el("p", { class: "missing", text: `no ${side === "R" ? "right" : "left"} image` }))); return; }
+        if (!image) { cells.push(el("div", { class: "view none" }, el("p", { class: "missing", text: nothing[side] }))); return; }
         const wall = { R: "right", L: "left" }[side];
         const view = new mammoscan.viewer.View(image, this.host(), { mirrored: Boolean(wall) && image.wall !== wall, align: wall || "centre" });
         view.key = String(number += 1);
         this.views.set(image.uid, view);
         cells.push(view.figure);
       };
-      let lines = 0;
-      for (const { R, L, U = [] } of rows) {
-        const first = (image) => ROWS.some((views) => views[0] === image.view) ? 0 : 1;
+      // The usual views first, one line each; what was taken beside them below.
+      const first = (image) => (ROWS.some((views) => views[0] === image.view) ? 0 : 1);
+      const lines = [[], []];
+      rows.forEach(({ R, L, U = [] }, place) => {
         for (const list of [R, L]) list.sort((a, b) => first(a) - first(b));
-        for (let i = 0; i < Math.max(R.length, L.length); i += 1) { add(R[i], "R"); add(L[i], "L"); lines += 1; }
-        for (let i = 0; i < U.length; i += 2) { add(U[i], "U"); if (U[i + 1]) add(U[i + 1], "U"); else cells.push(el("div", { class: "view none" })); lines += 1; }
-      }
-      if (!lines) return [el("p", { class: "missing wide", text: "No image of this study could be analysed: nothing is said about it." })];
-      queueMicrotask(() => this.grid.classList.add(lines === 1 ? "one" : lines === 2 ? "two" : "many"));
+        for (let i = 0; i < Math.max(R.length, L.length); i += 1) lines[place === 2 || i ? 1 : 0].push([[R[i], "R"], [L[i], "L"]]);
+        for (let i = 0; i < U.length; i += 2) lines[1].push([[U[i], "U"], [U[i + 1], "U"]]);
+      });
+      const all = lines.flat();
+      for (const line of all) for (const [image, side] of line) add(image, side);
+      if (!all.length) return [el("p", { class: "missing wide", text: "No image of this study could be analysed: nothing is said about it." })];
+      queueMicrotask(() => this.grid.classList.add(all.length === 1 ? "one" : all.length === 2 ? "two" : "many"));
       return cells;
     }
 

@@ -80,7 +80,7 @@ mammoscan.viewer = (() => {
       this.film = el("div", { class: "film" }, this.flip);
       this.pane = el("div", { class: "pane" }, this.film, image.picture ? null : el("p", { class: "missing", text: image.missing || "The image itself is not shown." }));
       const found = image.findings.length, above = image.findings.filter((f) => f.above).length;
-      const name = `${image.side} ${image.view}`.replace("unknown", "?");
+      const name = `${image.side} ${image.view}`.replaceAll("unknown", "?");
       this.scale = el("span", { class: "scale" });
       this.film.style.setProperty("--shape", `${width} / ${height}`);  // printed without a script that sets sizes
       this.figure = el("figure", { class: "view", tabindex: "0", "data-image": image.uid, "data-align": align, "aria-label": `${image.title}, score ${mammoscan.score(image.score)}, ${found} findings, ${above} at or above the operating point. Arrow keys move, plus and minus zoom, Enter enlarges.` },
