@@ -131,8 +131,22 @@ class Cluster:
                 require_encryption=True, tls_ca_file=str(config.cluster.ca),
                 **{name: str(path) for name, path in own.items() if path is not None},
             )  # fmt: skip
-        try:
+
+        def client() -> Any:
             return self._distributed.Client(self.address, security=security, set_as_default=False, name="mammoscan")
+
+        try:
+            try:
+                return client()
+            except AssertionError:  # Dask gives a thread of its own 10 seconds to start: the machine stood still
+                log.warning("Dask's thread did not start in time: once more")
+                return client()
+        except AssertionError as error:
+            raise MachineError(
+                "this machine is too busy for a connection to the cluster",
+                path=self.address,
+                remedy=f"relieve it, {_AGAIN}",
+            ) from error
         except OSError as error:
             raise MachineError(
                 "the cluster's scheduler does not answer", path=self.address,

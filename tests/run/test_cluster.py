@@ -346,6 +346,30 @@ def _run(pool, feed, **options):
     return dict(item for item in pool.results(iter(feed), **options) if item is not None)
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_machine_that_stands_still_is_given_a_second_try(times, stubbed, archive, tmp_path, monkeypatch):
+    import distributed
+
+    client, failed = distributed.Client, []
+
+    def late(*arguments, **options):
+        if len(failed) < times:
+            failed.append(arguments)
+            raise AssertionError  # as its thread that is to start within 10 seconds has not
+        return client(*arguments, **options)
+
+    monkeypatch.setattr(distributed, "Client", late)
+    model = ModelRef(None, bundles.load(None).identity.sha256, 0.5)
+    config = small.RunConfig(archive=archive, out=tmp_path, cluster=ClusterConfig(stubbed.address))
+    (tmp_path / "something").touch()
+    if times == 1:
+        cluster.Cluster(config, model, small.Console(quiet=True)).close()
+    else:
+        with pytest.raises(MachineError, match="too busy"):
+            cluster.Cluster(config, model, small.Console(quiet=True))
+    assert len(failed) == times
+
+
 class _Heard(logging.Handler):
     """What is logged under a name, each line as often as it is said."""
 
