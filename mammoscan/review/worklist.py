@@ -221,17 +221,17 @@ def _prior(
     patient: str, date: str, age: float | None, sex: str,
     before: str | None, folder: str | None, score: float | None, earlier_age: float | None, earlier_sex: str | None,
 ) -> tuple[str, str, float | None]:  # fmt: skip
-    """Date, folder and score of the earlier study, nothing where it is none or age and sex speak against one person."""
+    """Date, folder and score of the earlier study; nothing where age and sex do not speak for one person.
+
+    The tables hold no issuer, and one identifier of two issuers is of two people: an unknown age or sex links nothing.
+    """
     none = ("", "", None)
     if not (patient and date and before and folder) or before >= date:
         return none
-    if not {sex, earlier_sex} & _UNKNOWN and sex != earlier_sex:
+    if {sex, earlier_sex} & _UNKNOWN or sex != earlier_sex or age is None or earlier_age is None:
         return none
-    if age is not None and earlier_age is not None:
-        between = int(date[:4]) - int(before[:4])
-        if abs(age - earlier_age - between) > _AGES_AGREE:
-            return none
-    return _iso(before), folder, score
+    between = int(date[:4]) - int(before[:4])
+    return (_iso(before), folder, score) if abs(age - earlier_age - between) <= _AGES_AGREE else none
 
 
 def _studies(out: Path) -> Iterator[tuple[Any, ...]]:

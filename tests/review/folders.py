@@ -32,13 +32,15 @@ def with_pictures(result):
 
 def four(number=1, *, patient="", date="20260101", scores=(0.8, 0.4, 0.0, 0.05), name="Demo^Ada", age=66.0, **facts):
     """A study of four views with findings of these scores: left CC (two), left MLO, right CC (none at 0), right MLO."""
-    who = Patient(patient or f"DEMO-{number}", name, "", "19600229", Sex.FEMALE, f"{int(age):03d}Y")
+    known = None if age is None else Age(age, AgeSource.PATIENT_AGE)
+    said = "" if age is None else f"{int(age):03d}Y"
+    who = Patient(patient or f"DEMO-{number}", name, "", "19600229", Sex.FEMALE, said)
     what = dataclasses.replace(
         results.STUDY, study_instance_uid=f"1.2.3.4.{number}", study_date=date, accession_number=f"ACC{number}", **facts
     )
     made = []
     for n, (side, view) in enumerate(results.VIEWS, 1):
-        h = results.header(side, view, n, patient=who, study=what, age=Age(age, AgeSource.PATIENT_AGE))
+        h = results.header(side, view, n, patient=who, study=what, age=known)
         h = dataclasses.replace(
             h,
             sop_instance_uid=f"{what.study_instance_uid}.1.{n}",
@@ -50,7 +52,7 @@ def four(number=1, *, patient="", date="20260101", scores=(0.8, 0.4, 0.0, 0.05),
             found.append(results.finding(h, 2, score / 8, x=600))
         made.append(results.prediction(h, found))
     whole = results.study(made, patient=who, facts=what)
-    return with_pictures(dataclasses.replace(whole, age=Age(age, AgeSource.PATIENT_AGE)))
+    return with_pictures(dataclasses.replace(whole, age=known))
 
 
 def write(out, made, context=results.CONTEXT):

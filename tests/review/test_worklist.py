@@ -74,8 +74,9 @@ def test_an_earlier_study_of_the_same_patient_is_named_with_its_score(tmp_path):
         {"date": ""},
         {"date": "20200101"},
         {"age": 30.0},
+        {"age": None},
     ],
-    ids=["without a date", "of the same day", "of another age"],
+    ids=["without a date", "of the same day", "of another age", "of an unknown age"],
 )
 def test_no_earlier_study_is_claimed_where_facts_speak_against_it(tmp_path, later):
     first = folders.four(1, patient="A", date="20200101", age=60.0)

@@ -354,7 +354,7 @@
       }
       this.where.textContent = place >= 0 ? `${(place + 1).toLocaleString("en")} of ${count.toLocaleString("en")}` : "";
       const row = mammoscan.worklist.rowOf(this.study.folder);
-      if (row && row.prior_folder) this.earlier.replaceChildren("earlier ", el("a", { href: `#/study/${encodeURIComponent(row.prior_folder)}`, text: row.prior_date, title: "earlier study with the same patient ID" }), row.prior_score === null ? "" : ` (${score(row.prior_score)})`);
+      if (row && row.prior_folder) this.earlier.replaceChildren("earlier ", el("a", { href: `#/study/${encodeURIComponent(row.prior_folder)}`, text: row.prior_date, title: "earlier study with the same patient ID and sex, and an age that fits; the issuer of the ID is not compared" }), row.prior_score === null ? "" : ` (${score(row.prior_score)})`);
       // The next study's pictures come while this one is read.
       if (after) {
         setTimeout(() => mammoscan.openStudy(after).then((study) => {

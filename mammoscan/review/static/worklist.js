@@ -204,7 +204,7 @@ mammoscan.worklist = (() => {
         cell(String(value(row, "findings")), "number"),
         el("td", { class: failed || value(row, "score") === null ? "number failed" : "number", text: failed ? `${value(row, "images")}, ${failed} failed` : String(value(row, "images")) }),
         el("td", { class: "flags", title: flags.join(", ") }, flags.slice(0, 3).map((f) => el("span", { class: "flag", text: f })), flags.length > 3 ? el("span", { text: `+${flags.length - 3}` }) : null),
-        el("td", {}, prior ? el("a", { href: `#/study/${encodeURIComponent(prior)}`, title: "earlier study in this folder with the same patient ID", text: `${value(row, "prior_date")}${value(row, "prior_score") === null ? "" : ` (${score(value(row, "prior_score"))})`}` }) : null),
+        el("td", {}, prior ? el("a", { href: `#/study/${encodeURIComponent(prior)}`, title: "earlier study in this folder with the same patient ID and sex, and an age that fits; the issuer of the ID is not compared", text: `${value(row, "prior_date")}${value(row, "prior_score") === null ? "" : ` (${score(value(row, "prior_score"))})`}` }) : null),
         el("td", {}, mark));
       made.addEventListener("click", (event) => { if (!event.target.closest("a,button") && !String(getSelection())) location.hash = href; });
       return made;
