@@ -40,6 +40,7 @@ BATCH = 32  # tasks handed to the scheduler at once
 # A task is lost with its worker, and then tried in a process of its own. That its worker dies again is no fault of the
 # task's alone (its process would have died), unless it happens every time: a container is killed as a whole.
 LOSSES = 3
+_TRIES = 3  # to connect
 _URGENT, _ALONE = 10, 20  # priorities
 _QUICK = 2.0  # seconds for the good-bye
 _AGAIN = "then run the same command again: it continues where it stopped"
@@ -136,11 +137,12 @@ class Cluster:
             return self._distributed.Client(self.address, security=security, set_as_default=False, name="mammoscan")
 
         try:
-            try:
-                return client()
-            except AssertionError:  # Dask gives a thread of its own 10 seconds to start: the machine stood still
+            for _ in range(_TRIES - 1):
+                # Dask gives a thread of its own 10 seconds to start, which it sometimes does not on a machine at work.
+                with contextlib.suppress(AssertionError):
+                    return client()
                 log.warning("Dask's thread did not start in time: once more")
-                return client()
+            return client()
         except AssertionError as error:
             raise MachineError(
                 "this machine is too busy for a connection to the cluster",

@@ -346,8 +346,8 @@ def _run(pool, feed, **options):
     return dict(item for item in pool.results(iter(feed), **options) if item is not None)
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_a_machine_that_stands_still_is_given_a_second_try(times, stubbed, archive, tmp_path, monkeypatch):
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_machine_that_stands_still_is_given_another_try(times, stubbed, archive, tmp_path, monkeypatch):
     import distributed
 
     client, failed = distributed.Client, []
