@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import logging
 import queue
@@ -40,7 +41,6 @@ BATCH = 32  # tasks handed to the scheduler at once
 # A task is lost with its worker, and then tried in a process of its own. That its worker dies again is no fault of the
 # task's alone (its process would have died), unless it happens every time: a container is killed as a whole.
 LOSSES = 3
-_TRIES = 3  # to connect
 _URGENT, _ALONE = 10, 20  # priorities
 _QUICK = 2.0  # seconds for the good-bye
 _AGAIN = "then run the same command again: it continues where it stopped"
@@ -132,23 +132,11 @@ class Cluster:
                 require_encryption=True, tls_ca_file=str(config.cluster.ca),
                 **{name: str(path) for name, path in own.items() if path is not None},
             )  # fmt: skip
-
-        def client() -> Any:
-            return self._distributed.Client(self.address, security=security, set_as_default=False, name="mammoscan")
-
+        # An earlier client that could not connect is closed as it is collected. Collected in the thread with which the
+        # next one begins, it waits for a lock that is held until that thread has begun.
+        gc.collect()
         try:
-            for _ in range(_TRIES - 1):
-                # Dask gives a thread of its own 10 seconds to start, which it sometimes does not on a machine at work.
-                with contextlib.suppress(AssertionError):
-                    return client()
-                log.warning("Dask's thread did not start in time: once more")
-            return client()
-        except AssertionError as error:
-            raise MachineError(
-                "this machine is too busy for a connection to the cluster",
-                path=self.address,
-                remedy=f"relieve it, {_AGAIN}",
-            ) from error
+            return self._distributed.Client(self.address, security=security, set_as_default=False, name="mammoscan")
         except OSError as error:
             raise MachineError(
                 "the cluster's scheduler does not answer", path=self.address,

@@ -1,6 +1,7 @@
 """On other machines as on this one: the same bytes, whatever dies on the way."""
 
 import asyncio
+import gc
 import logging
 import os
 import shutil
@@ -346,28 +347,31 @@ def _run(pool, feed, **options):
     return dict(item for item in pool.results(iter(feed), **options) if item is not None)
 
 
-@pytest.mark.parametrize("times", [1, 3])
-def test_a_machine_that_stands_still_is_given_another_try(times, stubbed, archive, tmp_path, monkeypatch):
-    import distributed
+def test_a_refused_connection_does_not_hold_up_the_next_one(stubbed, archive, tmp_path, monkeypatch):
+    """What is left of it is garbage, which the thread of the next one may collect as it begins."""
+    import dask
+    from distributed import utils
 
-    client, failed = distributed.Client, []
+    def connect(address):
+        model = ModelRef(None, bundles.load(None).identity.sha256, 0.5)
+        config = small.RunConfig(archive=archive, out=tmp_path, cluster=ClusterConfig(address))
+        return cluster.Cluster(config, model, small.Console(quiet=True))
 
-    def late(*arguments, **options):
-        if len(failed) < times:
-            failed.append(arguments)
-            raise AssertionError  # as its thread that is to start within 10 seconds has not
-        return client(*arguments, **options)
+    run_loop = utils.asyncio_run
 
-    monkeypatch.setattr(distributed, "Client", late)
-    model = ModelRef(None, bundles.load(None).identity.sha256, 0.5)
-    config = small.RunConfig(archive=archive, out=tmp_path, cluster=ClusterConfig(stubbed.address))
+    def collecting(*arguments, **options):
+        gc.collect()
+        return run_loop(*arguments, **options)
+
     (tmp_path / "something").touch()
-    if times == 1:
-        cluster.Cluster(config, model, small.Console(quiet=True)).close()
-    else:
-        with pytest.raises(MachineError, match="too busy"):
-            cluster.Cluster(config, model, small.Console(quiet=True))
-    assert len(failed) == times
+    gc.disable()
+    try:
+        with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), pytest.raises(UsageError):
+            connect("nonsense://x")
+        monkeypatch.setattr(utils, "asyncio_run", collecting)
+        connect(stubbed.address).close()
+    finally:
+        gc.enable()
 
 
 class _Heard(logging.Handler):
