@@ -121,7 +121,9 @@ def _rendered(result: StudyResult, context: ReportContext, write: tuple[str, ...
     if "cad-sr" in write:
         files[kinds.BY_NAME["cad-sr"].file] = sr_cad.render(result, context)
     if "tid1500" in write:
-        files[kinds.BY_NAME["tid1500"].file] = sr_tid1500.render(result, context)
+        files |= sr_tid1500.render(result, context)
+    if "tid1500-below" in write:
+        files |= sr_tid1500.render_below(result, context)
     if "pdf" in write:
         files |= pdf_dicom.render(result, context, report)
     if "gsps" in write:
