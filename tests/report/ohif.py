@@ -63,6 +63,21 @@ return {
 };
 """
 
+# Whether a series is what the viewport shows; of a report of marks, with the image of its first.
+_OPENED = """
+if (document.querySelector("[data-cy=viewport-grid]") === null) return true; // the page broke: troubles() says so
+const active = services.viewportGridService.getActiveViewportId();
+const shown = services.viewportGridService.getDisplaySetsUIDsForViewport(active) || [];
+const one = shown.map((uid) => services.displaySetService.getDisplaySetByUID(uid)).find((s) => s.SeriesDescription === arguments[0]);
+// What it says itself that it cannot show (presentation states) is not opened by a double click.
+const listed = services.displaySetService.getActiveDisplaySets().find((s) => s.SeriesDescription === arguments[0]);
+if (listed && listed.unsupported) return true;
+if (!one) return false;
+if (!one.isImagingMeasurementReport) return true;
+const viewport = services.cornerstoneViewportService.getCornerstoneViewport(active);
+return Boolean(one.measurements && viewport && viewport.getCurrentImageId() === one.measurements[0].imageId);
+"""
+
 
 def program() -> Path:
     """The folder of the built viewer, fetched once; the test is skipped where it cannot be."""
@@ -170,7 +185,8 @@ class Viewer:
         """Double click on a series of the list."""
         (one,) = (o for o in self._listed() if o.text.split("\n")[1] == description)
         browser.webdriver.ActionChains(self.browser.driver).double_click(one).perform()
-        self.browser.until(lambda: self._settled("return document.body.innerText"), "the series")
+        self.browser.until(lambda: self.browser.js(_OPENED, description), description, PATIENCE)
+        self.browser.until(lambda: self._settled("return document.body.innerText"), description, PATIENCE)
         self.touch()
 
     def touch(self) -> None:
