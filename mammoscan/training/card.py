@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mammoscan.model import outputs
+from mammoscan.training import clinical
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,8 @@ def text(facts: dict[str, Any], outcome: Outcome, found: Evaluation) -> str:
             " An image's score is fitted on the log odds of the highest of its most salient regions."
             if facts["image_score"]
             else " An image's score is that of its highest region."
-        ),
+        )
+        + clinical.text(clinical.of(e), outcome.final.breast),
         "## Training data\n\n| set | films | patients | true boxes | films with own candidate regions | cite |\n"
         f"|---|---|---|---|---|---|\n{sets}\n\n"
         "Candidate regions are ranked by trees (`ranking.npz`) fitted on their overlap with lesions; in the "
