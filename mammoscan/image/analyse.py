@@ -12,7 +12,7 @@ import numpy as np
 
 from mammoscan.core.domain import Analysed, Failed, Geometry, Preview
 from mammoscan.core.errors import InputError, Reason, Stage
-from mammoscan.image import crops, dense, features, pixels, polarity, preprocess, segment, trace
+from mammoscan.image import crops, dense, features, nipple, pixels, polarity, preprocess, segment, trace
 from mammoscan.image.segment import ranking
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def analyse(
         measures = features.region_features(segmented)
         counted = dense.dense_pixels(prepared)
         whole = features.image_features(prepared, counted)
+        tip = nipple.place(prepared)
         greys = crops.grey_range(prepared)
         patches = crops.region_crops(segmented, cut, greys=greys)
         tiles = crops.whole_tiles(prepared, side=cut.side, greys=greys)
@@ -102,6 +103,7 @@ def analyse(
         preview=picture,
         flags=prepared.flags,
         seconds=tuple(seconds),
+        nipple=tip,
     )
 
 
