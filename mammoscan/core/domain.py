@@ -687,6 +687,7 @@ class StudyResult:
     malignancy: None where no image could be analysed.
     deidentified: whether all names, dates and UIDs here are pseudonyms (``deidentify``).
     earlier: what is known of earlier studies; None where none were looked for.
+    clinical: what of the user's own data went into the breasts' scores, names and values as reports show them.
     """
 
     patient: Patient
@@ -699,6 +700,7 @@ class StudyResult:
     malignancy: float | None
     deidentified: bool = False
     earlier: Earlier | None = None
+    clinical: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.images and not any(f.header for f in self.failed):

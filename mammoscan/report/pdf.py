@@ -160,6 +160,7 @@ def _first_page(result: StudyResult, context: ReportContext) -> list[Flowable]:
         _facts(result),
         Paragraph("Result", HEAD),
         *_result(result, context),
+        *_clinical(result),
         *(pdf_views.views(result, context) if result.images else []),
         *_earlier(result),
         Paragraph(f"Images of this study: {_counts(result)}", HEAD),
@@ -291,6 +292,15 @@ def _earlier(result: StudyResult) -> list[Flowable]:
         table(rows, [x * mm for x in (28, 23, 22, 30, 23, 22, 32)]),
         Paragraph(" ".join(note for note in notes if note), SMALL),
     ]
+
+
+def _clinical(result: StudyResult) -> list[Flowable]:
+    """What the user's own table said of the patient, where the breasts' scores used it."""
+    if not result.clinical or result.malignancy is None:
+        return []
+    rows = [("clinical data that the breasts' scores used", "as the table has it")]
+    rows += [(marked_up(name), marked_up(value)) for name, value in result.clinical]
+    return [Spacer(1, 1.5 * mm), table(rows, (80 * mm, WIDTH - 80 * mm))]
 
 
 def _against(score: float, context: ReportContext) -> str:

@@ -80,8 +80,9 @@ class ToReport:
 class Job:
     """A study to be reported; everything is small, so that another machine can do it.
 
-    plan: as it is written. breast: the model's score of a breast, if it has one. person: whose study it is. others: what is
-    kept of the other studies under the same identifier.
+    plan: as it is written. breast: the model's score of a breast, if it has one, with the study's clinical data put in.
+    person: whose study it is. others: what is kept of the other studies under the same identifier. clinical: what the report
+    says of those data, names and values.
     """
 
     plan: StudyPlan
@@ -93,6 +94,7 @@ class Job:
     out: Path
     person: Person
     others: tuple[bytes, ...]
+    clinical: tuple[tuple[str, str], ...] = ()
 
 
 def study_result(
@@ -172,7 +174,7 @@ def result_of(job: Job) -> StudyResult:
     images = tuple(_prediction(image, job.settings) for image in job.images if isinstance(image.result, bytes))
     failures = tuple(image.result for image in job.images if not isinstance(image.result, bytes))
     found = study_result(job.plan, images, (*job.plan.failed, *failures), job.breast)
-    return replace(found, deidentified=job.settings.anonymous)
+    return replace(found, deidentified=job.settings.anonymous, clinical=job.clinical)
 
 
 def _prediction(image: ToReport, settings: Settings) -> Prediction:
