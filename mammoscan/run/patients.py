@@ -61,6 +61,9 @@ class Person(NamedTuple):
     names: tuple[str, ...]
 
 
+NOBODY = Person("", False, (), (), None, ())
+
+
 class Visit(NamedTuple):
     """A study with whose it is."""
 

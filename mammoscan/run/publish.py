@@ -51,8 +51,8 @@ class Published:
     above: int
     created: tuple[str, str]
     seconds: float
-    visit: bytes
-    claims: str
+    visit: bytes = b""
+    claims: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,8 @@ class Job:
     context: ReportContext
     write: tuple[str, ...]
     out: Path
-    person: Person
-    others: tuple[bytes, ...]
+    person: Person = patients.NOBODY
+    others: tuple[bytes, ...] = ()
     clinical: tuple[tuple[str, str], ...] = ()
 
 
