@@ -485,7 +485,7 @@ def test_a_finding_leads_to_its_counterpart_in_the_earlier_study_and_back(browse
     browser.until(lambda: browser.texts(".bar a[href*='1.2.3.4.3']"), "the earlier study")
     assert browser.texts(".before tbody th a") == ["2023-01-01"]
     assert browser.texts(".before tbody td") == ["0.000 +0.050 since density ~b", "0.100 +0.700 since density ~b"]
-    cards = dict(zip(browser.texts(".findings .pick .number"), browser.texts(".findings .pick .flag"), strict=True))
+    cards = dict(zip(browser.texts(".findings .pick .number"), browser.texts(".findings p.earlier b"), strict=True))
     assert cards == {"1": "seen before", "2": "seen before", "3": "new", "4": "new"}
     said = browser.texts(".findings p.earlier")
     assert (
@@ -493,10 +493,7 @@ def test_a_finding_leads_to_its_counterpart_in_the_earlier_study_and_back(browse
         == "seen before on 2023-01-01, score then 0.100 (finding 1 of that study, places 0 mm apart). show it there"
     )
     assert said[1] == "new: no finding of its kind was reported at its place on 2023-01-01. "
-    assert (
-        "lower half" in browser.texts(".findings .card p.muted")[0]
-        or "mm from the nipple" in browser.texts(".findings .card p.muted")[0]
-    )
+    assert "upper half, 59 mm from the nipple" in browser.texts(".findings .card p.muted")[0]
     browser.all(".findings p.earlier a")[0].click()
     browser.until(lambda: browser.texts(".bar h1 + span") == ["2023-01-01"], "the earlier study")
     browser.until(lambda: browser.texts(".card.selected .pick .number") == ["1"], "its counterpart")

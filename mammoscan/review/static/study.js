@@ -172,7 +172,6 @@
     card(image, finding) {
       const pick = el("button", { type: "button", class: "pick", "aria-pressed": "false", on: { click: () => this.select(finding.uid, false) } },
         el("b", { class: "number", text: String(finding.number) }), el("span", { text: `${image.side} ${image.view}`.replaceAll("unknown", "?") }), el("span", { text: finding.kind }),
-        finding.seen ? el("span", { class: `flag seen-${finding.seen}`, text: SEEN[finding.seen] }) : null,
         el("b", { class: finding.above ? "score above" : "score", text: `${finding.above ? "▲ " : ""}${score(finding.score)}` }));
       const names = ["normal", "benign", "malignant"];
       const size = finding.size === "unknown" ? "size unknown" : `${finding.size} mm, ${finding.area} mm²`;
@@ -190,7 +189,8 @@
     said(finding) {
       if (!finding.said) return null;
       const earlier = this.study.earlier.studies[0];
-      return el("p", { class: "earlier" }, `${finding.said}. `, finding.then ? this.to(earlier.folder, finding.then, "show it there") : null);
+      const word = SEEN[finding.seen];
+      return el("p", { class: "earlier" }, el("b", { class: `seen-${finding.seen}`, text: word }), `${finding.said.slice(word.length)}. `, finding.then ? this.to(earlier.folder, finding.then, "show it there") : null);
     }
 
     /** A link to a finding of another study. */
@@ -206,7 +206,7 @@
         const breast = study.breasts[side], now = this.study.breasts.find((b) => b.side === side);
         if (!breast) return el("td", { class: "muted", text: "not analysed" });
         const by = now && study.same ? now.score - breast.score : null;
-        return el("td", {}, el("b", { text: score(breast.score) }), by === null ? "" : ` ${by < 0 ? "−" : "+"}${Math.abs(by).toFixed(3)} since`, el("span", { class: "muted", text: ` density ${breast.density || "unknown"}` }));
+        return el("td", {}, el("b", { text: score(breast.score) }), by === null ? null : el("span", { text: ` ${by < 0 ? "−" : "+"}${Math.abs(by).toFixed(3)} since` }), el("span", { class: "muted", text: ` density ${breast.density || "unknown"}` }));
       };
       return el("section", { class: "before" }, el("h2", { text: "Earlier studies" }),
         none ? el("p", { class: "muted", text: none }) : el("table", { class: "facts" }, el("caption", { class: "unseen", text: "Scores and densities of earlier studies" }),
