@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TABLES = """
+# Whose study it is and of which day, as its headers say: known before it is analysed, so that a patient's studies are worked
+# on in the order of their dates.
+VISITS = """
+CREATE TABLE IF NOT EXISTS visits (study TEXT PRIMARY KEY, person TEXT NOT NULL, date TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS visits_person ON visits (person, date)
+"""
+TABLES = f"""{VISITS};
 CREATE TABLE files (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, stamp INTEGER NOT NULL,
     study TEXT NOT NULL, instance TEXT NOT NULL, status INTEGER NOT NULL, stage TEXT NOT NULL, code TEXT NOT NULL,
@@ -43,12 +49,6 @@ CREATE INDEX files_status ON files (status, code);
 CREATE INDEX files_instance ON files (instance);
 CREATE TABLE todo (study TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE twins (instance TEXT PRIMARY KEY, files TEXT NOT NULL, verdict TEXT NOT NULL) WITHOUT ROWID
-"""
-# Whose study it is and of which day, as its headers say: known before it is analysed, so that a patient's studies are worked
-# on in the order of their dates.
-VISITS = """
-CREATE TABLE IF NOT EXISTS visits (study TEXT PRIMARY KEY, person TEXT NOT NULL, date TEXT NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS visits_person ON visits (person, date)
 """
 _PAGE = 500  # rows read at once
 _MOST = 100  # studies of an identifier that are brought into order
