@@ -140,6 +140,7 @@ class Scorer:
             flags=analysed.flags,
             seconds=analysed.seconds,
             tissue=breast.tissue,
+            nipple=analysed.nipple,
         )
 
 
