@@ -10,10 +10,11 @@ from xml.etree.ElementTree import ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from mammoscan.archive.told import met
 from mammoscan.core import codes
 from mammoscan.core.domain import Density, DensityReading, DensitySource, Laterality
 from mammoscan.core.errors import LabelError
-from mammoscan.core.identifiers import Spellings, lost
+from mammoscan.core.identifiers import lost
 from mammoscan.core.implementation import MANUFACTURER
 from mammoscan.core.tablefile import IDENTIFIERS, find_columns, read_table
 from mammoscan.core.values import items, text, texts
@@ -76,41 +77,8 @@ class DensityTable:
         A row that could mean two of them means none. ``notes`` say which rows were matched or left out by number
         only: they go where no patient may be named.
         """
-        by_patient = [key for key in self.rows if key[0] == "patient_id"]
-        spellings = Spellings(patients, [identifier for _, identifier, _ in by_patient])
-        said: dict[tuple[str, str, Laterality], list[tuple[str, str, Laterality]]] = {}
-        refused: set[int] = set()
-        for key in by_patient:
-            column, written, side = key
-            means = spellings.find(written).known
-            if len(means) > 1:
-                refused.add(self.numbers.get(key, 0))
-            elif means:
-                said.setdefault((column, means[0], side), []).append(key)
-        rows = {key: density for key, density in self.rows.items() if key[0] != "patient_id"}
-        restored: set[int] = set()
-        for own, keys in said.items():
-            if len({self.rows[key] for key in keys}) > 1:  # 123 and 123.0
-                refused.update(self.numbers.get(key, 0) for key in keys)
-                continue
-            rows[own] = self.rows[keys[0]]
-            restored.update(self.numbers.get(key, 0) for key in keys if key != own)
-        notes = list(self.notes)
-        if restored:
-            notes.append(
-                f"{_rows(restored)}: matched to a patient_id that has leading zeros, as spreadsheets drop them"
-            )
-        if refused:
-            notes.append(
-                f"{_rows(refused)}: not used, since it is not certain which patient is meant: identifiers differ in leading "
-                "zeros only; write them as text, with their zeros, or give study_instance_uid"
-            )
-        return replace(self, rows=rows, notes=tuple(notes))
-
-
-def _rows(numbers: set[int]) -> str:
-    shown = ", ".join(map(str, sorted(numbers)[:10]))
-    return f"row{'s' * (len(numbers) > 1)} {shown}" + f" and {len(numbers) - 10} more" * (len(numbers) > 10)
+        rows, notes = met(self.rows, self.numbers, patients)
+        return replace(self, rows=rows, notes=(*self.notes, *notes))
 
 
 def read_density_table(path: Path) -> DensityTable:

@@ -7,7 +7,7 @@ import click
 # By the name of the parameter; what is listed nowhere is advanced.
 _TITLES = {
     "What is analysed, and what counts": (
-        "include", "exclude", "operating_point", "threshold", "max_findings", "density_csv", "model", "retry_failed",
+        "include", "exclude", "operating_point", "threshold", "max_findings", "density_csv", "clinical_csv", "model", "retry_failed",
         "seed", "write_only",
     ),
     "Where results go, and what is said": (

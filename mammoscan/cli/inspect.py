@@ -27,10 +27,22 @@ if TYPE_CHECKING:
     default=None,
     help="Folder of a trained model; the bundled one by default.",
 )
+@click.option(
+    "--clinical-csv",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="Clinical data for a model that was trained on columns of them, as of `run`.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (inspect.schema.json in the manual).")
 @analysis_options
 def inspect_command(
-    file: Path, picture: Path | None, model: Path | None, analysis: AnalysisConfig, *, as_json: bool
+    file: Path,
+    picture: Path | None,
+    model: Path | None,
+    clinical_csv: Path | None,
+    analysis: AnalysisConfig,
+    *,
+    as_json: bool,
 ) -> None:
     """Show FILE's header facts, what the rules decide, its findings and the five pictures.
 
@@ -45,7 +57,7 @@ def inspect_command(
     from mammoscan.run import inspection
 
     with logs.session(None, anonymous=False):
-        result = inspection.inspect(file, analysis, model)
+        result = inspection.inspect(file, analysis, model, clinical_csv)
     if as_json:
         Console().document(result.document)
     else:

@@ -143,6 +143,13 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         default=None,
         help="Breast densities read by people: a table with density and an identifier (see the manual: density).",
     )
+    @click.option(
+        "--clinical-csv",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        default=None,
+        help="Clinical data for a model that was trained on columns of them: a table with these columns and patient_id or "
+        "study_instance_uid (see the manual: training).",
+    )
     @click.option("--workers", type=click.IntRange(0), default=0, help="Worker processes; 0: one a core.")
     @click.option(
         "--cluster",
@@ -228,6 +235,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         write: tuple[str, ...],
         tables_form: str,
         density_csv: Path | None,
+        clinical_csv: Path | None,
         workers: int,
         cluster: str | None,
         cluster_paths: tuple[tuple[Path, PurePosixPath], ...],
@@ -269,6 +277,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 precision=precision,
                 settle_seconds=settle_seconds,
                 density_csv=density_csv,
+                clinical_csv=clinical_csv,
                 follow_links=follow_links,
                 quiet=quiet,
                 json_summary=json_summary,

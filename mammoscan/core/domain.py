@@ -541,6 +541,7 @@ class StudyResult:
     patient, study: from the first header in (series, instance, UID) order.
     malignancy: None where no image could be analysed.
     deidentified: whether all names, dates and UIDs here are pseudonyms (``deidentify``).
+    clinical: what of the user's own data went into the breasts' scores, names and values as reports show them.
     """
 
     patient: Patient
@@ -552,6 +553,7 @@ class StudyResult:
     breasts: tuple[BreastResult, ...]
     malignancy: float | None
     deidentified: bool = False
+    clinical: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.images and not any(f.header for f in self.failed):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mammoscan.core.clinical import Column
 from mammoscan.core.domain import Cost, ModelIdentity, OperatingPoint, PointCost
 from mammoscan.core.errors import ModelError, UsageError
 from mammoscan.image.crops import CropGeometry
@@ -43,7 +44,8 @@ class Bundle:
     costs as far as the description says. image, breast: how those scores follow from regions and images;
     None: the highest region, the highest image. ranking: the file of the trees that rank candidate regions
     (``segment.ranking``); outlines: that of the network that draws their outlines (``trace``). precisions: those
-    beside float32 in which the network's scores were measured to hold, with the figures.
+    beside float32 in which the network's scores were measured to hold, with the figures. columns: of clinical data of
+    the user's own that the breast's score takes.
     """
 
     identity: ModelIdentity
@@ -60,6 +62,7 @@ class Bundle:
     ranking: Path
     outlines: Path
     precisions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    columns: tuple[Column, ...] = ()
 
     def point(self, wanted: str | float) -> OperatingPoint:
         """The operating point of a name, or that of a threshold (0 to 1) on all three scores alike.
@@ -142,9 +145,13 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
     network = facts["network"]
     region = RegionScore.of(facts["region_score"])
     image, breast = (None if facts[n] is None else Score.of(facts[n]) for n in ("image_score", "breast_score"))
-    for score, known in ((region, REGION_INPUTS), (image, IMAGE_INPUTS), (breast, BREAST_INPUTS)):
+    columns = tuple(Column.of(column) for column in facts.get("clinical_columns", ()))
+    told = tuple(name for column in columns for name in column.inputs)
+    for score, known in ((region, REGION_INPUTS), (image, IMAGE_INPUTS), (breast, (*BREAST_INPUTS, *told))):
         if score is not None and not set(score.inputs) <= set(known):
             raise ModelError("a score has inputs that this version does not know", path=path, remedy=_REMEDY)
+    if not set(told) <= set(breast.inputs if breast else ()):
+        raise ModelError("clinical columns that no score takes", path=path, remedy=_REMEDY)
     if not set(NEEDED_HEADS) <= set(network["heads"]) <= set(HEADS):
         raise ModelError("the network has other heads than this version knows", path=path, remedy=_REMEDY)
     crop = CropGeometry.of(facts["crop"])
@@ -173,6 +180,7 @@ def _bundle(place: Path, path: Path, facts: dict[str, Any]) -> Bundle:
         ranking=_beside(place, facts["ranking"], "the ranking is"),
         outlines=_beside(place, facts["outlines"], "the outlines are"),
         precisions={str(name): dict(figures) for name, figures in facts.get("precisions", {}).items()},
+        columns=columns,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mammoscan.core.clinical import PREFIX, column_of
 from mammoscan.image.features import REGION_FEATURES
 from mammoscan.model.outputs import JUDGED, NETWORK_INPUTS, OLDEST, ORDER, age_in_years
 
@@ -55,6 +56,8 @@ def _of_breasts(score: Score | None) -> str:
     if AGE in score.inputs:
         mean = age_in_years(float(score.mean[score.inputs.index(AGE)]))
         said += f" (above {OLDEST:.0f} years it counts as {OLDEST:.0f}, unknown as {mean:.0f})"
+    if told := list(dict.fromkeys(column_of(name) for name in score.inputs if name.startswith(PREFIX))):
+        said += f", and it weighs {_and(told)} (missing is a state of its own)"
     return (
         "A breast's score is a logistic regression of its own, fitted to whether a breast has a cancer; "
         f"{said}. {study}"
@@ -64,9 +67,10 @@ def _of_breasts(score: Score | None) -> str:
 def _follows(score: Score, words: dict[str, str]) -> str:
     """'it rises with the highest score among its images and falls with the patient's age'."""
     ways = {"rises": 1, "falls": -1}
+    weights = dict(zip(score.inputs, score.weight.tolist(), strict=True))
     parts = []
     for way, sign in ways.items():
-        names = [words[n] for n, w in zip(score.inputs, score.weight.tolist(), strict=True) if w * sign > 0]
+        names = [words[n] for n, w in weights.items() if n in words and w * sign > 0]
         if names:
             parts.append(f"{way} with {_and(names)}")
     return "it " + (_and(parts) or "is the same for all")

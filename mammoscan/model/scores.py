@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoscan.core import clinical
 from mammoscan.model import outputs
 from mammoscan.model.terms import logistic
+
+if TYPE_CHECKING:
+    from mammoscan.core.clinical import Values
 
 Floats = NDArray[np.float64]
 HELD = 3.0  # standard deviations at which an input of a score is held
@@ -51,6 +55,17 @@ class Score:
     def __call__(self, x: NDArray[np.floating]) -> Floats:
         """Probability (n,)."""
         return logistic(self.log_odds(x))
+
+    def told(self, values: Values) -> Score:
+        """The score of its other inputs where a patient's clinical data are these; the same where it takes none."""
+        names = [name for name in self.inputs if name.startswith(clinical.PREFIX)]
+        at = [self.inputs.index(name) for name in names]
+        rest = [i for i in range(len(self.inputs)) if i not in at]
+        alone = Score(tuple(names), self.mean[at], self.scale[at], self.weight[at], self.intercept)
+        level = float(alone.log_odds(clinical.inputs(names, values)[None])[0])
+        return Score(
+            tuple(self.inputs[i] for i in rest), self.mean[rest], self.scale[rest], self.weight[rest], level
+        )  # fmt: skip
 
     def facts(self) -> dict[str, Any]:
         """For ``model.json``."""

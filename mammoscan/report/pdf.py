@@ -160,6 +160,7 @@ def _first_page(result: StudyResult, context: ReportContext) -> list[Flowable]:
         _facts(result),
         Paragraph("Result", HEAD),
         *_result(result, context),
+        *_clinical(result),
         *(pdf_views.views(result, context) if result.images else []),
         Paragraph(f"Images of this study: {_counts(result)}", HEAD),
         _images_table(result, context),
@@ -251,6 +252,15 @@ def _result(result: StudyResult, context: ReportContext) -> list[Flowable]:
         )
     story.append(Paragraph(_operating_point(context), SMALL))
     return story
+
+
+def _clinical(result: StudyResult) -> list[Flowable]:
+    """What the user's own table said of the patient, where the breasts' scores used it."""
+    if not result.clinical or result.malignancy is None:
+        return []
+    rows = [("clinical data that the breasts' scores used", "as the table has it")]
+    rows += [(marked_up(name), marked_up(value)) for name, value in result.clinical]
+    return [Spacer(1, 1.5 * mm), table(rows, (80 * mm, WIDTH - 80 * mm))]
 
 
 def _against(score: float, context: ReportContext) -> str:

@@ -31,7 +31,7 @@ class ClusterConfig:
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """A run: where from, where to, how; only ``analysis`` and ``precision`` change results."""
+    """A run: where from, where to, how; only ``analysis``, ``precision`` and the tables change results."""
 
     archive: Path
     out: Path
@@ -43,6 +43,7 @@ class RunConfig:
     precision: str = AUTO  # one of ``model.precision.CHOICES``
     settle_seconds: float = 2.0  # younger files count as still being written
     density_csv: Path | None = None
+    clinical_csv: Path | None = None  # of the columns that the model takes
     follow_links: bool = True
     quiet: bool = False
     json_summary: bool = False

@@ -11,13 +11,15 @@ import cv2
 import numpy as np
 
 from mammoscan import NOTICE
+from mammoscan.archive import clinical
 from mammoscan.archive import header as headers
+from mammoscan.core.clinical import shown
 from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Failed, Finding, Header, OperatingPoint, Prediction, Skipped, SourceFile
 from mammoscan.core.errors import ExitCode, Reason
 from mammoscan.image.analyse import analyse
 from mammoscan.model import bundle as bundles
-from mammoscan.model import engine
+from mammoscan.model import engine, findings
 from mammoscan.report import figures
 from mammoscan.report import pdf_words as words
 from mammoscan.run.config import RunConfig
@@ -40,8 +42,23 @@ class Inspection:
     exit_code: ExitCode
 
 
-def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspection:
-    """Read, decide and, where the rules allow it, analyse and classify one file."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a table of clinical data said of the patient, what was said of the table, and the breast's score with it.
+
+    malignancy: from this image alone, the age and these data.
+    """
+
+    values: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    malignancy: float
+
+
+def inspect(path: Path, analysis: AnalysisConfig, model: Path | None, clinical_csv: Path | None = None) -> Inspection:
+    """Read, decide and, where the rules allow it, analyse and classify one file.
+
+    clinical_csv: of the columns that the model takes.
+    """
     status = path.stat()
     file = SourceFile(path.resolve(), path.name, status.st_size, status.st_mtime_ns)
     found = headers.read_header(file, include=analysis.include, settle_seconds=0.0, now=time.time())
@@ -50,6 +67,7 @@ def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspect
     facts = header_facts(found)
     engine.needed()
     bundle = bundles.load(model)
+    table = clinical.read_clinical_table(clinical_csv, bundle.columns) if bundle.columns or clinical_csv else None
     analysed = analyse(found, analysis, bundle.crop, bundle.ranking, bundle.outlines)
     if isinstance(analysed, Failed):
         said = _document(path, analysed, ExitCode.SOME_FAILED, header=found)
@@ -61,6 +79,12 @@ def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspect
         ((_, scored),) = scorer.finish()
     assert analysed.preview is not None
     prediction = Prediction.of(scored, analysed.preview)
+    told = None
+    if table is not None and bundle.breast is not None:
+        met = table.meeting([found.patient.patient_id])
+        values = met.find(found)
+        (breast,) = findings.breasts((prediction,), found.age, bundle.breast.told(values))
+        told = Told(shown(values), met.notes, breast.malignancy)
     panel = figures.inspect_panel(prediction, point.image)
     good, png = cv2.imencode(".png", panel[:, :, ::-1])
     if not good:
@@ -70,8 +94,9 @@ def inspect(path: Path, analysis: AnalysisConfig, model: Path | None) -> Inspect
             *facts,
             ("decision", "analysed"),
             *prediction_facts(prediction, point),
+            *(_told_facts(told, point) if told else ()),
         ),
-        _document(path, prediction, ExitCode.ALL_ANALYSED, header=found, point=point),
+        _document(path, prediction, ExitCode.ALL_ANALYSED, header=found, point=point, told=told),
         np.asarray(png).tobytes(),
         ExitCode.ALL_ANALYSED,
     )
@@ -134,9 +159,20 @@ def prediction_facts(prediction: Prediction, point: OperatingPoint) -> Facts:
     return tuple(facts)
 
 
+def _told_facts(told: Told, point: OperatingPoint) -> Facts:
+    return (
+        *told.values,
+        *((clinical.OPTION, note) for note in told.notes),
+        (
+            "breast malignancy score",
+            f"{told.malignancy:.3f} (0 to 1) from this image, the age and the clinical data; operating point {point.breast:.3f}",
+        ),
+    )
+
+
 def _document(
     path: Path, result: Prediction | Skipped | Failed, status: ExitCode, *, header: Header | None = None,
-    point: OperatingPoint | None = None,
+    point: OperatingPoint | None = None, told: Told | None = None,
 ) -> dict[str, object]:  # fmt: skip
     """What ``inspect --json`` prints: the manual's ``inspect.schema.json`` describes it."""
     decisions = {Prediction: "analysed", Skipped: "skipped", Failed: "failed"}
@@ -157,6 +193,9 @@ def _document(
         "operating_point": {
             "name": point.name, "image": point.image, "finding": point.finding, "cost": words.cost(point.cost)
         } if point else None,
+        "clinical": {
+            "values": dict(told.values), "notes": list(told.notes), "breast_malignancy": told.malignancy
+        } if told else None,
         "exit_status": int(status),
         "notice": NOTICE,
     }  # fmt: skip

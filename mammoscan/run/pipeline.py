@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from mammoscan import __version__
-from mammoscan.archive import density, discover
+from mammoscan.archive import clinical, density, discover
 from mammoscan.core import faults, store, verdict
 from mammoscan.core.domain import Failed, ReportContext, RunSummary, Skipped
 from mammoscan.core.errors import Reason, Stage, UsageError
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from mammoscan.archive.clinical import ClinicalTable
     from mammoscan.archive.density import DensityTable
     from mammoscan.core.console import Console, Ticker
     from mammoscan.core.domain import Header, OperatingPoint, SourceFile
@@ -69,7 +70,7 @@ def run(config: RunConfig, console: Console) -> RunSummary:
         When the archive is not a readable folder, the output folder would be the archive or holds results under
         other names, the key of the pseudonyms cannot be used, or TensorFlow is not installed.
     LabelError
-        When the table of densities cannot be used.
+        When the table of densities or of clinical data cannot be used.
     LockedError
         When another run holds the output folder, or another program its state file.
     MachineError
@@ -95,6 +96,7 @@ def _run(config: RunConfig, console: Console) -> RunSummary:
     _check_folders(config)
     # Read before anything is made: a bad table leaves no folder, no state and no time spent behind.
     densities = density.read_density_table(config.density_csv) if config.density_csv else None
+    told = _clinical(config)
     policy = _policy(config, console)
     with store.output_lock(config.out), Ledger(config.out) as ledger:
         ledger.claim(policy.fingerprint)
@@ -102,7 +104,7 @@ def _run(config: RunConfig, console: Console) -> RunSummary:
             console.note(note)
             log.warning("%s", note)
         with _workplace(config, console) as workplace:
-            summary = Run(config, console, ledger, policy, densities, began, workplace).go()
+            summary = Run(config, console, ledger, policy, densities, told, began, workplace).go()
         if config.send is None:
             return summary
         from mammoscan.send.deliver import deliver
@@ -111,6 +113,12 @@ def _run(config: RunConfig, console: Console) -> RunSummary:
         delivery = deliver(ledger, config.out, config.send, console)
         seconds = time.monotonic() - began
         return replace(summary, sent=delivery.sent, unsent=delivery.unsent, seconds=seconds)
+
+
+def _clinical(config: RunConfig) -> ClinicalTable | None:
+    """The table of clinical data; None where the model takes none and none are given."""
+    columns = bundles.load(config.model).columns
+    return clinical.read_clinical_table(config.clinical_csv, columns) if columns or config.clinical_csv else None
 
 
 def _check_folders(config: RunConfig) -> None:
@@ -140,13 +148,14 @@ class Run:
 
     def __init__(
         self, config: RunConfig, console: Console, ledger: Ledger, policy: Policy, densities: DensityTable | None,
-        began: float, workplace: Workplace,
+        told: ClinicalTable | None, began: float, workplace: Workplace,
     ) -> None:  # fmt: skip
         self.config = config
         self.console = console
         self.ledger = ledger
         self.policy = policy
         self.densities = densities
+        self.told = told
         self.began = began
         self.bundle: Bundle = bundles.load(config.model)
         self.point: OperatingPoint = self.bundle.point(config.analysis.point)
@@ -282,17 +291,23 @@ class Run:
         self.counts.seconds[Stage.HEADER.value] += time.monotonic() - clock
 
     def _rules(self) -> Rules:
-        config, table = self.config, self.densities
+        config, table, told = self.config, self.densities, self.told
         if table is not None:
             table = table.meeting(header.patient.patient_id for header in self.inventory.headers())
-            for note in table.notes:
-                self.console.note(f"--density-csv: {note}")
-                log.warning("--density-csv: %s", note)
+            self._say_of_table("--density-csv", table.notes)
+        if told is not None:
+            told = told.meeting(header.patient.patient_id for header in self.inventory.headers())
+            self._say_of_table(clinical.OPTION, told.notes)
         analysis = config.analysis
         return Rules(
             analysis.include, analysis.digest(), self.bundle.identity.sha256, self.point, config.written,
-            config.retry_failed, table, self.precision,
+            config.retry_failed, table, self.precision, told,
         )  # fmt: skip
+
+    def _say_of_table(self, option: str, notes: tuple[str, ...]) -> None:
+        for note in notes:
+            self.console.note(f"{option}: {note}")
+            log.warning("%s: %s", option, note)
 
     # ------------------------------------------------------------------ plan
 
@@ -480,7 +495,9 @@ class Run:
         if changed or not run_file.exists():
             context = self._context(work.now())
             points = self.bundle.operating_points()
-            store.write_atomic(run_file, runfile.render(config, context, summary, points))
+            store.write_atomic(
+                run_file, runfile.render(config, context, summary, points, [c.name for c in self.bundle.columns])
+            )
         if not any(True for _ in self.inventory.studies_to_do()):
             previews.remove_all(config.out)
         ledger.finished()

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from mammoscan.archive.clinical import ClinicalTable
     from mammoscan.archive.density import DensityTable
+    from mammoscan.core.clinical import Values
     from mammoscan.core.domain import DensityReading, Failed, OperatingPoint, Skipped
     from mammoscan.run.inventory import Inventory, Row
     from mammoscan.run.ledger import ImageRecord, Ledger
@@ -39,6 +41,7 @@ class Rules:
     retry_failed: bool
     densities: DensityTable | None
     precision: Precision = Precision.FLOAT32  # of the network
+    clinical: ClinicalTable | None = None  # None: the model takes no clinical data
 
     def key(self, policy: Policy) -> str:
         """A digest of all that decides results; ``retry_failed`` does not."""
@@ -46,7 +49,7 @@ class Rules:
         point = self.point
         return policy.digest(
             self.include, self.digest, self.model, point.image, point.breast, point.finding, point.name,
-            sorted(self.kinds), rows, __version__, *self._of_precision(),
+            sorted(self.kinds), rows, __version__, *self._of_precision(), *self._of_clinical(),
         )  # fmt: skip
 
     def image_key(self, header: Header, known: DensityReading, policy: Policy) -> str:
@@ -55,6 +58,12 @@ class Rules:
         return policy.digest(
             header.sop_instance_uid, said, self.digest, self.model, __version__, *self._of_precision(),
         )  # fmt: skip
+
+    def _of_clinical(self) -> tuple[object, ...]:
+        """Nothing for a model that takes no clinical data, as for the precision."""
+        if self.clinical is None:
+            return ()
+        return (sorted((list(map(str, key)), values) for key, values in self.clinical.rows.items()),)
 
     def _of_precision(self) -> tuple[str, ...]:
         """Nothing for float32, so that results of before there was another stand under their keys."""
@@ -68,7 +77,8 @@ class PlannedStudy:
     uid: as it is written. plan: as it is written; its headers are those of ``images``, in their order; none where no
     image is to be analysed. days: by how many days its dates are moved earlier. others: the files that are no images
     to analyse, with their numbers in the inventory, as the archive has them; also those of no study that share an
-    instance with it.
+    instance with it. clinical: what the user's table says of its patient, for the scores of its breasts; () where the
+    model takes nothing of the kind.
     """
 
     uid: str
@@ -76,6 +86,7 @@ class PlannedStudy:
     days: int
     images: tuple[PlannedImage, ...]
     others: tuple[tuple[int, Skipped | Failed], ...]
+    clinical: Values = ()
 
     def own(self, policy: Policy) -> list[Skipped | Failed]:
         """The files of this study that are no images to analyse, as the archive has them."""
@@ -112,7 +123,9 @@ class Planner:
             self._image(header, shown, plan.densities, there.get(header.file.relative), numbers.get(id(header)))
             for header, shown in zip(headers, written.headers, strict=True)
         )
-        return PlannedStudy(uid, written, days, images, tuple(others))
+        table = self.rules.clinical
+        clinical = table.find(headers[0]) if table is not None else ()
+        return PlannedStudy(uid, written, days, images, tuple(others), clinical)
 
     def _ruled(self, row: Row) -> Header | Skipped | Failed:
         result = row.result
@@ -207,6 +220,7 @@ class Planner:
             sorted((i.key, contents.get(i.written.sop_instance_uid, b"").hex()) for i in study.images),
             sorted((o.sop_instance_uid, o.reason.code) for o in own),
             (point.image, point.breast, point.finding),
+            *((study.clinical,) if study.clinical else ()),
         )
         places = sorted((i.header.file.relative, i.gone) for i in study.images)
         others = sorted((o.file.relative, o.reason.code) for o in own)

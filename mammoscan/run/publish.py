@@ -74,7 +74,8 @@ class ToReport:
 class Job:
     """A study to be reported; everything is small, so that another machine can do it.
 
-    plan: as it is written. breast: the model's score of a breast, if it has one.
+    plan: as it is written. breast: the model's score of a breast, if it has one, with the study's clinical data put in.
+    clinical: what the report says of those, names and values.
     """
 
     plan: StudyPlan
@@ -84,6 +85,7 @@ class Job:
     context: ReportContext
     write: tuple[str, ...]
     out: Path
+    clinical: tuple[tuple[str, str], ...] = ()
 
 
 def study_result(
@@ -163,7 +165,7 @@ def result_of(job: Job) -> StudyResult:
     images = tuple(_prediction(image, job.settings) for image in job.images if isinstance(image.result, bytes))
     failures = tuple(image.result for image in job.images if not isinstance(image.result, bytes))
     found = study_result(job.plan, images, (*job.plan.failed, *failures), job.breast)
-    return replace(found, deidentified=job.settings.anonymous)
+    return replace(found, deidentified=job.settings.anonymous, clinical=job.clinical)
 
 
 def _prediction(image: ToReport, settings: Settings) -> Prediction:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mammoscan import NOTICE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mammoscan.core.domain import ReportContext, RunSummary
     from mammoscan.run.config import RunConfig
@@ -27,10 +27,11 @@ def render(
     context: ReportContext,
     summary: RunSummary,
     operating_points: Mapping[str, Mapping[str, float]],
+    columns: Sequence[str] = (),
 ) -> bytes:
     """What made the results: versions, configuration, model, counts, seconds by stage.
 
-    operating_points: those on a finding's score, an image's and a breast's.
+    operating_points: those on a finding's score, an image's and a breast's. columns: of clinical data that the model takes.
     """
     content: dict[str, Any] = {
         "notice": NOTICE,
@@ -42,6 +43,7 @@ def render(
         "config_digest": context.config_digest,
         "model": dataclasses.asdict(context.model),
         "precision": context.precision,
+        "clinical_columns": list(columns),
         "archive": "" if config.deidentify else str(config.archive.resolve()),
         "threshold": context.threshold,
         "breast_threshold": context.breast_threshold,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from mammoscan.core import clinical
 from mammoscan.core.domain import Analysed, Failed
 from mammoscan.core.errors import Reason, Stage
 from mammoscan.image.analyse import failed
@@ -152,8 +153,17 @@ class Pump:
         created = before.created if before is not None and same else now(study.days)
         images = tuple(self._to_report(image, records[image.written.sop_instance_uid]) for image in study.images)
         context = engine.context(created)
-        job = publish.Job(study.plan, images, engine.breast, engine.settings, context, engine.write, engine.out)
+        breast, told = self._breast(study)
+        job = publish.Job(study.plan, images, breast, engine.settings, context, engine.write, engine.out, told)
         return Task((STUDY, study.uid), publish.attempt, (job,))
+
+    def _breast(self, study: PlannedStudy) -> tuple[Score | None, tuple[tuple[str, str], ...]]:
+        """The score of this study's breasts, its clinical data put in, and what the report may say of them."""
+        engine = self._engine
+        if not study.clinical or engine.breast is None:
+            return engine.breast, ()
+        said = (clinical.hidden if engine.policy.anonymous else clinical.shown)(study.clinical)
+        return engine.breast.told(study.clinical), said
 
     def _to_report(self, image: PlannedImage, record: ImageRecord | None) -> ToReport:
         assert record is not None

@@ -14,10 +14,10 @@ import numpy as np
 from mammoscan.audit import calibration, curves, froc, intervals
 from mammoscan.model import findings, outputs
 from mammoscan.model.terms import GRADES, KINDS, MALIGNANT, TISSUES, logistic, softmax
-from mammoscan.training import crossval, stacking
+from mammoscan.training import clinical, crossval, stacking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -302,6 +302,8 @@ def image_tasks(outcome: Outcome) -> dict[str, Task]:
         score = np.array([float(said.breast[members[0]]) for members, _ in found])
         if np.isfinite(score).all():
             add(f"{s}: cancer by breast", truth, score, group)
+            if len(withheld := _withheld(outcome, found)):
+                add(f"{s}: cancer by breast, clinical data withheld", truth, withheld, group)
         age = np.array([x[outputs.BREAST_INPUTS.index("age_decades")] for _, x in found])
         if np.isfinite(age).all() and len(age):
             add(f"{s}: cancer by breast, age alone", truth, age, group)
@@ -310,6 +312,18 @@ def image_tasks(outcome: Outcome) -> dict[str, Task]:
             add(f"{s}: cancer by breast, machine alone", truth, _rates(machine, truth, np.array(
                 [int(outcome.fold[members[0]]) for members, _ in found])), group)  # fmt: skip
     return out
+
+
+def _withheld(outcome: Outcome, found: Sequence[tuple[NDArray[np.intp], NDArray[np.float64]]]) -> NDArray[np.float64]:
+    """Log odds of breasts by the folds' own scores with nothing said of their owner's columns; empty without such."""
+    if not clinical.of(outcome.examples).columns:
+        return np.zeros(0)
+    out = []
+    for members, x in found:
+        score = outcome.models[int(outcome.fold[members[0]])].breast
+        said = np.append(x[: len(outputs.BREAST_INPUTS)], np.full(len(x) - len(outputs.BREAST_INPUTS), np.nan))
+        out.append(np.nan if score is None else float(score.log_odds(said[None])[0]))
+    return np.array(out)
 
 
 def _rates(name: NDArray[np.str_], truth: NDArray[np.bool_], fold: NDArray[np.int64]) -> NDArray[np.float64]:

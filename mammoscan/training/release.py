@@ -18,7 +18,7 @@ from mammoscan.image.segment.ranking import FILE
 from mammoscan.model import bundle, outputs
 from mammoscan.model.bundle import DESCRIPTION, FORMAT
 from mammoscan.model.terms import CLASSES, CLINICAL, GRADES, KINDS, TISSUES, logistic
-from mammoscan.training import card, crossval, evaluate, rank, stacking, tracing, train
+from mammoscan.training import card, clinical, crossval, evaluate, rank, stacking, tracing, train
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,6 +124,7 @@ def description(out: Path, outcome: Outcome, found: Evaluation, config: TrainCon
         "outlines": _file(out / trace.FILE),
         "classes": list(CLASSES),
         "clinical_inputs": list(CLINICAL),
+        "clinical_columns": [c.facts() for c in clinical.of(e).columns] if final.breast else [],
         "crop": train.CROP.facts(),
         "region_score": final.regions[final.variant].facts(),
         "image_score": final.image.facts() if final.image else None,

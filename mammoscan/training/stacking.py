@@ -14,7 +14,7 @@ from mammoscan.image.features import REGION_FEATURES
 from mammoscan.model import outputs
 from mammoscan.model.scores import RegionScore, Score
 from mammoscan.model.terms import CLASSES, MALIGNANT, softmax
-from mammoscan.training import linear
+from mammoscan.training import clinical, linear
 from mammoscan.training.heads import two_sided
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def image_rows(
 def breast_rows(
     examples: Examples, image: NDArray[np.float64], films: NDArray[np.bool_]
 ) -> list[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-    """(films, inputs of the score) of every breast with a scored image."""
+    """(films, inputs of the score) of every breast with a scored image; clinical data of sets' own come last."""
+    asked = clinical.of(examples)
     groups: dict[tuple[str, str], list[int]] = {}
     for index in np.flatnonzero(films & np.isfinite(image)).tolist():
         groups.setdefault((str(examples.patient[index]), str(examples.side[index])), []).append(index)
@@ -72,7 +73,8 @@ def breast_rows(
     for _, members in sorted(groups.items()):
         ages = examples.age[members]
         age = float(np.nanmean(ages)) if np.isfinite(ages).any() else None
-        out.append((np.array(members, np.intp), outputs.breast_inputs(image[members].tolist(), age)))
+        x = outputs.breast_inputs(image[members].tolist(), age)
+        out.append((np.array(members, np.intp), np.append(x, asked.values[members[0]])))
     return out
 
 
@@ -173,5 +175,9 @@ def breast_score(examples: Examples, image: NDArray[np.float64], films: NDArray[
         return None
     weight = linear.even(np.array([str(examples.source[members[0]]) for members, _ in found]))
     return linear.fit_score(
-        outputs.BREAST_INPUTS, np.stack([x for _, x in found]), truth, weight, strength=SCORE_STRENGTH
+        (*outputs.BREAST_INPUTS, *clinical.of(examples).inputs),
+        np.stack([x for _, x in found]),
+        truth,
+        weight,
+        strength=SCORE_STRENGTH,
     )

@@ -20,7 +20,7 @@ from mammoscan.core.errors import LabelError
 from mammoscan.image.crops import CropGeometry
 from mammoscan.model import network
 from mammoscan.model.terms import CLASSES
-from mammoscan.training import crossval, heads, linear, rank, split, stacking, tracing
+from mammoscan.training import clinical, crossval, heads, linear, rank, split, stacking, tracing
 from mammoscan.training import examples as made
 from mammoscan.training.maps import MapStore
 from mammoscan.training.region import TailConfig
@@ -106,7 +106,7 @@ def cut(films: Sequence[Film], out: Path, config: TrainConfig) -> tuple[Examples
     )  # fmt: skip
     log.info("films %d, rows %d, classified %d, altered %d", len(examples.source), len(examples.label),
              int(examples.classified.sum()), len(examples.versions))  # fmt: skip
-    return examples, ranking, outlines
+    return clinical.with_columns(examples, films), ranking, outlines
 
 
 def freeze(examples: Examples, start: dict[str, NDArray[Any]], out: Path) -> Frozen:
@@ -229,4 +229,6 @@ def _digest(examples: Examples, config: TrainConfig) -> str:
     for name in ("label", "box", "film", "patient", "film_label", "density", "clinical", "features", "crops",
                  "versions"):  # fmt: skip
         total.update(np.ascontiguousarray(getattr(examples, name)).tobytes())
+    asked = clinical.of(examples)  # without columns the digest is what it was
+    total.update("".join(asked.inputs).encode() + asked.values.tobytes())
     return total.hexdigest()[:12]

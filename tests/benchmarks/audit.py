@@ -110,7 +110,7 @@ def write_run(images: int, folder: Path) -> tuple[Path, Path]:
                 left, right = (breasts[min(2 * study + k, len(breasts) - 1)] for k in (0, 1))
                 study_file.write(
                     f"{name},{uid(2, study)},{year}0101,A{study},{age},4,0,0,{max(left, right):.6g},{left:.6g},{right:.6g},no,0.15,"
-                    f"sensitivity-0.90,1,11,studies/{uid(2, study)},20260101120000,{digests}\n"
+                    f"sensitivity-0.90,1,11,,studies/{uid(2, study)},20260101120000,{digests}\n"
                 )
             truth = "malignant,1500,1700,70,mass,14" if sick[i] else "normal,,,,,"
             label_file.write(f"{sop},{name},{side},{view},{truth},{density},{age}\n")

@@ -29,6 +29,19 @@ def test_a_missing_input_counts_as_its_mean_and_a_wild_one_is_held():
     assert odds.tolist() == [0.5, 0.5, 3.5, 3.5]
 
 
+def test_a_score_that_is_told_of_a_patient_is_the_whole_score_of_her():
+    names = ("highest", "clinical_bmi", "age_decades", "clinical_bmi: missing")
+    rng = np.random.default_rng(3)
+    whole = Score(names, rng.normal(size=4), rng.random(4) + 0.5, rng.normal(size=4), 0.3)
+    for bmi in (24.0, None, 1e9):
+        row = np.array([1.2, np.nan if bmi is None else bmi, -0.7, float(bmi is None)])
+        told = whole.told((("clinical_bmi", bmi),))
+        assert told.inputs == ("highest", "age_decades")
+        assert told.log_odds(row[None, [0, 2]]) == pytest.approx(whole.log_odds(row[None]))
+    plain = Score(names[:1], np.zeros(1), np.ones(1), np.ones(1), 0.0)
+    assert plain.told(()).facts() == plain.facts()
+
+
 def test_a_fitted_score_follows_its_input_and_is_calibrated_on_its_own_cases():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(4000, 1))

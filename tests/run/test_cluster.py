@@ -19,7 +19,7 @@ from mammoscan.run import cluster, remote, score, work
 from mammoscan.run.config import ClusterConfig
 from mammoscan.run.pool import Crashed, Task
 from mammoscan.run.tasks import ModelRef
-from tests import small
+from tests import clinical, small
 from tests.clusters import ROOT, Cluster, until
 from tests.devices import TimedDevice
 from tests.storms import bars
@@ -114,6 +114,19 @@ def test_pseudonyms_are_the_same_from_a_cluster(archive, tmp_path, stub, stubbed
     small.run(archive, tmp_path / "here", deidentify=key)
     small.run(archive, tmp_path / "there", **_there(stubbed, deidentify=key))
     _same(tmp_path / "there", tmp_path / "here")
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["named", "pseudonyms"])
+def test_clinical_data_reach_the_reports_from_a_cluster(archive, tmp_path, stub, stubbed, masked):
+    table = tmp_path / "clinical.csv"
+    table.write_text("patient_id,clinical_bmi,clinical_hormones\nANNA-1,30,now\nBERTA-2,,never\n")
+    options = {"model": clinical.model(tmp_path / "model"), "clinical_csv": table}
+    options |= {"deidentify": tmp_path / "key"} if masked else {}
+    small.run(archive, tmp_path / "here", **options)
+    small.run(archive, tmp_path / "there", **_there(stubbed, **options))
+    _same(tmp_path / "there", tmp_path / "here")
+    told = {row["clinical"] for row in small.table(tmp_path / "there", "studies")}
+    assert ("clinical_bmi=30;clinical_hormones=now" in told) is not masked
 
 
 def test_twins_are_compared_there(archive, tmp_path, stub, stubbed):

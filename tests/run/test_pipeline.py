@@ -50,13 +50,13 @@ def _studies_of(demo, count):
 
 @pytest.fixture
 def small(demo, tmp_path):
-    """An archive of two studies that a test may change."""
+    """An archive of two studies of two images that a test may change."""
     archive = tmp_path / "small"
     for _, paths in _studies_of(demo, 2):
-        for path in paths:
+        for path in paths[:2]:
             target = archive / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(demo / "archive" / path, target)
+            shutil.copyfile(demo / "archive" / path, target)
     return archive
 
 

@@ -57,7 +57,8 @@ class Film:
     wherever a set comes in two forms. label: the worst that is known of the whole image ('normal',
     'benign', 'malignant', or '' for nothing). density: 'a' to 'd', mini-MIAS's 'F', 'G' or 'D', or ''.
     table, row: where its first label stands. rows: its rows as read. marked: what ``lesions`` gives
-    unless a reader draws it from mask images. traits: those of its set.
+    unless a reader draws it from mask images. traits: those of its set. clinical: what the set says of the patient in
+    columns of its owner's, by heading; numbers with a decimal point. No entry for what it does not ask.
     """
 
     source: str
@@ -72,6 +73,7 @@ class Film:
     rows: tuple[Mapping[str, str], ...] = ()
     marked: tuple[Lesion, ...] = ()
     traits: Traits = field(default_factory=Traits)
+    clinical: Mapping[str, str] = field(default_factory=dict)
 
     def image(self) -> Image:
         """The pixels, 0 to 1.

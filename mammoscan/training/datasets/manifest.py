@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mammoscan.core import tablefile
+from mammoscan.core.clinical import PREFIX
 from mammoscan.core.domain import Age, AgeSource, Laterality, Spacing, SpacingSource, View
 from mammoscan.model.terms import KINDS
 from mammoscan.training.datasets import images, tables
@@ -47,9 +48,33 @@ def read(table: Path) -> list[Film]:
         With row and column, for anything missing, unknown, contradictory or unreadable.
     """
     rows: dict[str, list[Row]] = {}
+    of_patient: dict[str, Row] = {}
     for row in tables.read_table(table, NEEDED):
+        _check_person(row, of_patient.setdefault(row.text("patient"), row))
         rows.setdefault(row.text("path").replace("\\", "/").removeprefix("./"), []).append(row)
     return [_film(name, group) for name, group in sorted(rows.items())]
+
+
+def _check_person(row: Row, first: Row) -> None:
+    """Clinical data are of a person: her rows say the same, also where that is nothing."""
+    for column, cell in _clinical(row).items():
+        if _clinical(first)[column] != cell:
+            raise row.error(column, f"contradicts row {first.number} about the same patient")
+
+
+def _clinical(row: Row) -> dict[str, str]:
+    """The owner's own columns, numbers with a decimal point."""
+    found = {column: cell for column, cell in row.cells.items() if column.startswith(PREFIX)}
+    if row.mark == ",":
+        found = {column: _pointed(cell) for column, cell in found.items()}
+    return found
+
+
+def _pointed(cell: str) -> str:
+    try:
+        return repr(tablefile.number(cell, "", ","))
+    except ValueError:
+        return cell
 
 
 def _film(name: str, rows: list[Row]) -> Film:
@@ -78,6 +103,7 @@ def _film(name: str, rows: list[Row]) -> Film:
         row=first.number,
         rows=tuple(row.cells for row in rows),
         marked=_lesions(rows, labels, header),
+        clinical=_clinical(first),
     )
 
 

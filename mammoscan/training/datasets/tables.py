@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from mammoscan.core import tablefile
+from mammoscan.core.clinical import PREFIX
 from mammoscan.core.domain import Laterality, View
 from mammoscan.core.errors import InputError, LabelError
 from mammoscan.training.datasets import images
@@ -101,7 +102,7 @@ def read_table(path: Path, needed: Sequence[str]) -> list[Row]:
     for note in table.notes:
         log.warning("%s: %s", path, note)
     columns = {name: i for i, name in enumerate(table.names) if name}
-    mark = tablefile.decimal_mark(table, columns, NUMBERS)
+    mark = tablefile.decimal_mark(table, columns, NUMBERS | {name for name in columns if name.startswith(PREFIX)})
     return [Row(path, number, cells, mark) for number, cells in table.rows(columns)]
 
 

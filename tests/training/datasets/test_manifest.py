@@ -40,6 +40,24 @@ def test_a_box_lies_where_the_image_is_bright(tmp_path, name):
     assert made.bright(film.image().pixels) == AT
 
 
+def test_the_owners_columns_are_kept_as_written_with_a_decimal_point(tmp_path):
+    _image(tmp_path)
+    head = (*HEAD, "Clinical BMI", "clinical_hormones")
+    (film,) = manifest.read(_table(tmp_path, [*_row(age="61,5"), "24,5", "Now"], head=head, separator=";"))
+    assert dict(film.clinical) == {"clinical_bmi": "24.5", "clinical_hormones": "Now"}
+    (film,) = manifest.read(_table(tmp_path, _row()))
+    assert dict(film.clinical) == {}
+
+
+def test_rows_of_a_patient_that_contradict_each_other_are_refused_also_where_one_is_empty(tmp_path):
+    _image(tmp_path, "a.png")
+    _image(tmp_path, "b.png")
+    head = (*HEAD, "clinical_bmi")
+    rows = [[*_row("a.png"), "24.5"], [*_row("b.png", view="MLO"), ""]]
+    with pytest.raises(LabelError, match="row 3, column 'clinical_bmi': contradicts row 2 about the same patient"):
+        manifest.read(_table(tmp_path, *rows, head=head))
+
+
 def test_a_contour_lies_where_a_dicom_image_is_bright(tmp_path):
     plane = made.grey(SHAPE, AT).astype(np.uint16) * 16
     made.write_dicom(tmp_path / "i.dcm", plane, spacing=0.07, sop_class=FOR_PRESENTATION)
