@@ -13,6 +13,8 @@ from mammoscan.image import ragged
 from mammoscan.image.morphology import dilated
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from mammoscan.core.domain import Prepared, Region, Segmented
@@ -55,6 +57,7 @@ FEATURE_DOCS: dict[str, tuple[str, str, str]] = {
     "feature_saliency": ("1", "the segmentation's own ranking: expected overlap (Dice) with a lesion", "segmentation"),
 }  # fmt: skip
 REGION_FEATURES: tuple[str, ...] = tuple(FEATURE_DOCS)
+_TEXTURES = [column for column, name in enumerate(REGION_FEATURES) if name.startswith("feature_glcm_")]
 
 
 def region_features(segmented: Segmented) -> NDArray[np.float64]:
@@ -64,14 +67,18 @@ def region_features(segmented: Segmented) -> NDArray[np.float64]:
     gx = cv2.Sobel(prepared.pixels, cv2.CV_32F, 1, 0, scale=0.125 / prepared.geometry.mm)
     gy = cv2.Sobel(prepared.pixels, cv2.CV_32F, 0, 1, scale=0.125 / prepared.geometry.mm)
     out = np.full((len(segmented.regions), len(REGION_FEATURES)), np.nan)
+    pairs = []
     for row, region in enumerate(segmented.regions):
-        out[row] = _measure(prepared, region, structured, gx, gy)
+        out[row], found = _measure(prepared, region, structured, gx, gy)
+        pairs.append(found)
+    out[:, _TEXTURES] = _texture(pairs)
     return out
 
 
 def _measure(
     prepared: Prepared, region: Region, structured: NDArray[np.bool_], gx: NDArray[np.float32], gy: NDArray[np.float32]
-) -> list[float]:
+) -> tuple[list[float], NDArray[np.float64]]:
+    """All features but those of the texture, and what these are made of (``_pairs``)."""
     geometry = prepared.geometry
     outline = geometry.to_working(region.contour)
     mm = geometry.mm
@@ -98,7 +105,7 @@ def _measure(
     values = pixels[inside] if inside.any() else np.array([np.nan])
     around = pixels[ring] if ring.any() else np.array([np.nan])
     tissue = int(np.count_nonzero(prepared.breast[window]))
-    return [
+    measured = [
         area if known else np.nan,
         perimeter if known else np.nan,
         2 * np.sqrt(area / np.pi) if known else np.nan,
@@ -108,11 +115,12 @@ def _measure(
         float(values.mean()),
         float(values.std()),
         float(values.mean() - around.mean()),
-        *glcm_features(pixels, inside, max(1, round(DISTANCE_MM / mm))),
+        *(np.nan,) * len(_TEXTURES),
         100.0 * (np.count_nonzero(structured[window]) / tissue) if tissue else np.nan,
         float(region.spots),
         region.saliency,
     ]
+    return measured, _pairs(pixels, inside, max(1, round(DISTANCE_MM / mm)))
 
 
 def polygon_area(points: NDArray[np.float64]) -> float:
@@ -176,6 +184,23 @@ def glcm_features(pixels: NDArray[np.float32], mask: NDArray[np.bool_], distance
     pixels: (h, w), 0 to 1. Pairs count where both pixels lie in the mask; matrices are symmetric and
     averaged over 0, 45, 90 and 135 degrees (Haralick et al. 1973).
     """
+    return tuple(_texture([_pairs(pixels, mask, distance)])[0].tolist())
+
+
+def _texture(pairs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """What ``glcm_features`` says of regions, by the matrices of each, (n, 5); nan where it has none."""
+    counts = np.array([len(matrices) for matrices in pairs], np.intp)
+    out = np.full((len(pairs), 5), np.nan)
+    if counts.any():
+        each = np.split(_haralick(np.concatenate(pairs)), np.cumsum(counts)[:-1])
+        for row, values in zip(out, each, strict=True):
+            if len(values):
+                row[:] = values.mean(axis=0)
+    return out
+
+
+def _pairs(pixels: NDArray[np.float32], mask: NDArray[np.bool_], distance: int) -> NDArray[np.float64]:
+    """How often grey levels meet, (directions, levels, levels), of the directions that have pairs in the mask."""
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
     window = (slice(top, top + height), slice(left, left + width))
     mask = mask[window]
@@ -189,7 +214,7 @@ def glcm_features(pixels: NDArray[np.float32], mask: NDArray[np.bool_], distance
             continue
         counts = np.bincount(pairs, minlength=GREY_LEVELS**2).reshape(GREY_LEVELS, GREY_LEVELS).astype(np.float64)
         found.append(counts + counts.T)
-    return tuple(_haralick(np.array(found)).mean(axis=0).tolist()) if found else (np.nan,) * 5
+    return np.array(found).reshape(-1, GREY_LEVELS, GREY_LEVELS)
 
 
 def _haralick(counts: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ same at a small part of the work (van den Boomgaard and van Balen, CVGIP 54 (199
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+Grey = TypeVar("Grey", np.float32, np.uint16)
 
 
 def dilated(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
@@ -42,7 +44,7 @@ def eroded(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
     return np.logical_not(dilated(~mask, reach))
 
 
-def opened(plane: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
+def opened(plane: NDArray[Grey], reach: int) -> NDArray[Grey]:
     """The grey-scale opening of a plane (h, w) by an ellipse of 2 ``reach`` + 1 pixels, as OpenCV's.
 
     Small ellipses are an octagon and a column. An octagon is a rhomb moved along a rectangle, which are few pixels,
@@ -67,8 +69,8 @@ def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _by_parts(
-    plane: NDArray[np.float32], reach: int, spread: Callable[..., Any], extreme: Callable[..., Any]
-) -> NDArray[np.float32]:
+    plane: NDArray[Grey], reach: int, spread: Callable[..., Any], extreme: Callable[..., Any]
+) -> NDArray[Grey]:
     parts = _octagon(reach)
     if parts is None:
         return np.asarray(spread(plane, _ellipse(reach)))

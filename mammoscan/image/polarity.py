@@ -28,6 +28,11 @@ def upright(image: Image) -> Image:
 
 def shrunk(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """A picture small enough to judge it."""
+    h, w = pixels.shape
+    # By a whole number first, where that leaves more than twice what is wanted: it takes half the time.
+    factor = next((f for f in (8, 4, 2) if max(h, w) >= 2 * f * LOOKED_AT and not (h % f or w % f)), 1)
+    if factor > 1:
+        pixels = np.asarray(cv2.resize(pixels, (w // factor, h // factor), interpolation=cv2.INTER_AREA))
     scale = min(1.0, LOOKED_AT / max(pixels.shape))
     size = (max(8, round(pixels.shape[1] * scale)), max(8, round(pixels.shape[0] * scale)))
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.float32)

@@ -18,10 +18,12 @@ def sums(values: NDArray[Real], lengths: NDArray[np.intp]) -> NDArray[Real]:
     lengths: of the parts, at least 1 each.
     """
     # numpy adds a part's values pairwise to 0; ``reduceat`` adds them to the first, so that a 0 goes before each.
-    numbers = np.arange(len(lengths))
+    heads = np.cumsum(lengths) - lengths + np.arange(len(lengths))
     padded = np.zeros(len(values) + len(lengths), values.dtype)
-    padded[np.arange(len(values)) + np.repeat(numbers + 1, lengths)] = values
-    return np.asarray(np.add.reduceat(padded, np.cumsum(lengths) - lengths + numbers))
+    given = np.ones(len(padded), bool)
+    given[heads] = False
+    padded[given] = values
+    return np.asarray(np.add.reduceat(padded, heads))
 
 
 def means(values: NDArray[Real], lengths: NDArray[np.intp]) -> NDArray[Real]:

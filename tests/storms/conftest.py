@@ -6,11 +6,11 @@ from tests.storms import machine
 
 
 @pytest.fixture(scope="session")
-def images(tmp_path_factory):
-    return machine.archive(tmp_path_factory.mktemp("storm-archive") / "archive")
+def images(shared):
+    return shared("storm-archive", lambda folder: machine.archive(folder / "archive")) / "archive"
 
 
 @pytest.fixture(scope="session")
-def finished(images, tmp_path_factory):
+def finished(images, shared):
     """Read only; copy it to change it."""
-    return machine.undisturbed(images, tmp_path_factory.mktemp("storm-finished") / "out")
+    return shared("storm-finished", lambda folder: machine.undisturbed(images, folder / "out")) / "out"

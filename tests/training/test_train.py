@@ -1,6 +1,7 @@
 """`mammoscan train` end to end on a small set of phantoms, and what it leaves used by `run`."""
 
 import csv
+import functools
 import json
 from pathlib import Path
 
@@ -14,17 +15,35 @@ from mammoscan.core import store
 from mammoscan.core.domain import Density, Laterality, RegionKind, View
 from mammoscan.core.errors import ExitCode, ModelError
 from mammoscan.image import trace
+from mammoscan.image.crops import CropGeometry
 from mammoscan.image.segment import ranking
 from mammoscan.model import bundle, network
 from mammoscan.synthetic.phantom import Lesion, Spec, render
-from mammoscan.training import train
+from mammoscan.training import rank, tracing, train
 from mammoscan.training.datasets.layouts import MANIFEST
+from tests.training import graphs
 
 HEAD = [column.name for column in MANIFEST]
 PATIENTS = 12
 HEIGHT, WIDTH = 600, 480
 LABELS = ("normal", "benign", "malignant")
 pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short():
+    """The smallest crops that the network takes, few trees and small batches: how well it learns is not tried here.
+
+    conv5 is trained without a graph, which would be built anew for every fold; ``test_region`` builds it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "CROP", CropGeometry(96, train.CROP.context))
+        patch.setattr(rank, "TREES", 40)
+        patch.setattr(tracing, "EPOCHS", 2)
+        patch.setattr(tracing, "BATCH", 16)
+        patch.setattr(train, "TrainConfig", functools.partial(train.TrainConfig, batch=8, replicates=200))
+        graphs.none_in_region(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +93,7 @@ def trained(data, start, tmp_path_factory):
 
 def run_train(data: Path, start: Path, out: Path) -> str:
     arguments = ["train", str(data), "--out", str(out), "--start", str(start), "--folds", "3", "--epochs", "1",
-                 "--steps", "2", "--seed", "3"]  # fmt: skip
+                 "--steps", "2", "--searched", "12", "--seed", "3"]  # fmt: skip
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
@@ -99,19 +118,17 @@ def test_no_patient_is_in_two_folds_and_every_prediction_is_out_of_fold(trained)
     assert all(row["fold"] == fold[row["patient"]] for row in rows)
 
 
-def test_the_bundle_names_its_ranking_and_outlines_and_run_uses_them(trained, tmp_path):
+def test_the_bundle_names_its_ranking_and_outlines_and_run_uses_them(trained, demo, tmp_path):
     found = bundle.load(trained)
     assert found.ranking == trained / "ranking.npz"
     assert set(found.heads) >= {"lesion_logits", "pathology_logits", "grade_logits", "kind_logits"}
     shipped = ranking.frozen()
     own = ranking.at(found.ranking)
+    assert len(own.value) == rank.TREES
     assert own.value.shape != shipped.value.shape or not np.array_equal(own.value, shipped.value)
     assert found.outlines == trained / "outlines.npz"
     assert not np.array_equal(trace.at(found.outlines).kernels[0], trace.frozen().kernels[0])
-    archive = tmp_path / "archive"
-    result = CliRunner().invoke(main, ["demo", str(archive), "--write-only"], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    chosen = sorted(p for p in archive.rglob("*.dcm"))[:2]
+    chosen = sorted((demo / "archive").rglob("*.dcm"))[:2]
     few = tmp_path / "few"
     few.mkdir()
     for path in chosen:

@@ -133,18 +133,26 @@ def _best(field: Field, rising: Sequence[Rising]) -> list[Proposal]:
     if not rising:
         return []
     # The edge of a level: what it holds, and not all neighbours of. A pixel is on that of so many levels.
-    parts, counts = [], []
+    width = field.pixels.shape[1]
+    at, aside, numbers, counts = [], [], [], []
+    before = 0
     for seed in rising:
         kept = cv2.erode(seed.held, _SQUARE, borderValue=0)
-        at = np.flatnonzero(seed.held > kept)
-        ys, xs = np.divmod(at, seed.held.shape[1])
-        fewest = np.arange(seed.levels, 0, -1)[:, None]
-        edges = (seed.held.ravel()[at] >= fewest) & (kept.ravel()[at] < fewest)
-        number = np.flatnonzero(edges) % max(1, len(at))
-        x, y = seed.seed
-        parts.append(np.stack([xs + seed.x0, ys + seed.y0, xs + seed.x0 - x, ys + seed.y0 - y])[:, number])
-        counts.append(np.count_nonzero(edges, axis=1))
-    index = radial_gradient(field, np.concatenate(parts, axis=1), np.concatenate(counts))
+        places = np.flatnonzero(seed.held > kept)
+        ys, xs = np.divmod(places, seed.held.shape[1])
+        ys, xs = ys + seed.y0, xs + seed.x0
+        fewest = np.arange(seed.levels, 0, -1, dtype=np.uint8)[:, None]
+        edges = (seed.held.ravel()[places] >= fewest) & (kept.ravel()[places] < fewest)
+        of_level = np.count_nonzero(edges, axis=1)
+        at.append(ys * width + xs)
+        aside.append(np.array([xs - seed.seed[0], ys - seed.seed[1]], np.float32))
+        starts = np.arange(0, -seed.levels, -1) * len(places) + before
+        numbers.append(np.flatnonzero(edges) + np.repeat(starts, of_level))
+        counts.append(of_level)
+        before += len(places)
+    index = radial_gradient(
+        field, np.concatenate(at), np.concatenate(aside, axis=1), np.concatenate(numbers), np.concatenate(counts)
+    )
     ends = np.cumsum([seed.levels for seed in rising])
     best = [
         seed.levels - int(np.argmax(index[end - seed.levels : end]))
@@ -156,20 +164,25 @@ def _best(field: Field, rising: Sequence[Rising]) -> list[Proposal]:
     ]
 
 
-def radial_gradient(field: Field, pixels: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.float64]:
+def radial_gradient(
+    field: Field,
+    at: NDArray[np.intp],
+    aside: NDArray[np.float32],
+    numbers: NDArray[np.intp],
+    lengths: NDArray[np.intp],
+) -> NDArray[np.float64]:
     """The radial gradient index of each of many edges, float64 (edges,).
 
-    pixels: (4, n), column and row of the edges' pixels, edge by edge, and both less the seed's. lengths: pixels of
-    each edge.
+    at: (n,), pixels of the field. aside: (2, n), their column and row less the seed's. numbers: which of them the edges
+    have, edge by edge. lengths: pixels of each edge.
     """
-    x, y, dx, dy = pixels
-    gx, gy = field.gradient_x[y, x], field.gradient_y[y, x]
-    dx, dy = dx.astype(np.float32), dy.astype(np.float32)
+    dx, dy = aside
+    gx, gy = field.gradient_x.ravel()[at], field.gradient_y.ravel()[at]
     inward = -(gx * dx + gy * dy) / np.maximum(np.hypot(dx, dy), np.float32(1))
     strength = np.hypot(gx, gy) + np.float32(1e-6)
-    index = ragged.sums(inward, lengths) / ragged.sums(strength, lengths)
+    index = ragged.sums(inward[numbers], lengths) / ragged.sums(strength[numbers], lengths)
     # The gradient's size counts as well: a level inside a flat top has no edge.
-    size = np.sqrt(ragged.means(inward.clip(0), lengths) + np.float32(1e-6))
+    size = np.sqrt(ragged.means(inward.clip(0)[numbers], lengths) + np.float32(1e-6))
     return np.asarray(index.astype(np.float64) * size)
 
 

@@ -24,6 +24,7 @@ REACH_MM = 3.0  # spots within this distance of a cluster's middle belong to it
 FEWEST = 2  # spots in a cluster
 MOST_CLUSTERS = 12  # an image
 NOISES = 7.0  # a spot stands this many noise levels above its surroundings
+_WHOLE = 65535.0  # of grey level 1
 STRONGEST = 12.0  # noise levels above which a spot counts no more for being brighter
 
 
@@ -71,7 +72,13 @@ def crowded(points: NDArray[np.float64], inside: NDArray[np.bool_], *, mm: float
     sigma, wide = SPREAD_MM / (mm * step), SURROUND_MM / (mm * step)
     pixels = 2 * np.pi * sigma**2
     here = cv2.GaussianBlur(weights, (0, 0), sigma) * pixels
-    usual = cv2.GaussianBlur(weights, (0, 0), wide) / np.maximum(cv2.GaussianBlur(tissue, (0, 0), wide), 1e-3) * pixels
+    # What is centimetres wide is as well seen with a quarter of the pixels each way.
+    coarse = (max(1, shape[1] // 4), max(1, shape[0] // 4))
+    spread, area = (
+        cv2.GaussianBlur(cv2.resize(plane, coarse, interpolation=cv2.INTER_AREA), (0, 0), wide / 4)
+        for plane in (weights, tissue)
+    )
+    usual = cv2.resize(spread / np.maximum(area, 1e-3), shape[::-1], interpolation=cv2.INTER_LINEAR) * pixels
     excess = (here - usual) / np.sqrt(usual + float(usual[tissue > 0.5].mean()) + 0.1)
     side = 2 * max(1, round(1.5 * sigma)) + 1
     highest = cv2.dilate(excess, np.ones((side, side), np.uint8))
@@ -102,8 +109,9 @@ def spots(pixels: NDArray[np.float32], inside: NDArray[np.bool_], *, mm: float) 
 
     pixels: float32 (h, w), 0 to 1. inside: bool (h, w). mm: pixel size. strength: noise levels.
     """
-    hat = cv2.GaussianBlur(pixels, (0, 0), max(0.5, 0.06 / mm))
-    hat -= opened(hat, max(1, round(0.6 * LARGEST_MM / mm)))
+    # In whole numbers: half the memory, and a fraction of the work, of what is far finer than any noise level.
+    soft = cv2.GaussianBlur(cv2.multiply(pixels, _WHOLE, dtype=cv2.CV_16U), (0, 0), max(0.5, 0.06 / mm))
+    hat = cv2.subtract(soft, opened(soft, max(1, round(0.6 * LARGEST_MM / mm)))) * np.float32(1 / _WHOLE)
     step = 8
     small = cv2.resize(hat, (max(1, hat.shape[1] // step), max(1, hat.shape[0] // step)), interpolation=cv2.INTER_AREA)
     level = cv2.resize(
