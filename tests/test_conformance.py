@@ -30,3 +30,16 @@ def test_the_statement_and_the_manual_give_the_limits_of_pseudonyms():
     page = (docs.MANUAL / "pseudonyms.md").read_text(encoding="utf-8")
     assert f"moved earlier by {deidentify.LEAST_DAYS} to {deidentify.MOST_DAYS:,} days" in page
     assert f"{deidentify.OLDEST} years and more read {deidentify.OLDEST}" in page
+
+
+def test_the_statement_names_the_codes_of_the_measurement_reports():
+    from mammoscan.report import sr_cad, sr_tid1500
+    from mammoscan.report.sr_common import ZERO_TO_ONE
+
+    table = _statement().split("<!-- begin codes -->")[1].split("<!-- end codes -->")[0]
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")][1:] for line in table.strip().splitlines()[2:]]
+    coded = (sr_tid1500.SCORE, sr_tid1500.MASS, sr_tid1500.CLUSTER, sr_tid1500.AREA)
+    assert rows == [[c.value, c.scheme_designator, c.meaning] for c in coded]
+    assert f"`{ZERO_TO_ONE.value}`" in table
+    for code in (sr_tid1500.TITLE, sr_tid1500.OUTCOME_TITLE, sr_cad.DENSITY_LESION):
+        assert f"{code.value} ({code.scheme_designator}, {code.meaning}" in _statement()

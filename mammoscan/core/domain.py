@@ -148,6 +148,64 @@ class Flag(str, Enum):
     INVERTED = "inverted-pixels"  # air was white; analysed the other way round
 
 
+class Seen(str, Enum):
+    """What the comparison with an earlier study says of a finding."""
+
+    BEFORE = "seen-before"
+    NEW = "new"
+    NOT_COMPARABLE = "not-comparable"
+
+
+class NotCompared(str, Enum):
+    """Why nothing is said about a finding."""
+
+    SIDE_OR_VIEW = "side-or-view-unknown"
+    VIEW_MISSING = "view-missing"
+    SPECIAL_VIEW = "special-view"
+    ORIENTATION = "orientation-differs"
+    NIPPLE = "nipple-not-found"
+    EARLIER_NIPPLE = "earlier-nipple-not-found"
+    RESOLUTION = "resolution-too-low"
+    MODEL = "other-model"
+
+    @property
+    def meaning(self) -> str:
+        return _NOT_COMPARED[self]
+
+
+_NOT_COMPARED = {
+    NotCompared.SIDE_OR_VIEW: "side or view of the image are not known",
+    NotCompared.VIEW_MISSING: "the earlier study has no analysed image of this side and view",
+    NotCompared.SPECIAL_VIEW: "one of the two images shows part of the breast, or shows it in another way",
+    NotCompared.ORIENTATION: "the two images lie differently",
+    NotCompared.NIPPLE: "the place of the nipple was not found",
+    NotCompared.EARLIER_NIPPLE: "the place of the nipple was not found in the earlier image",
+    NotCompared.RESOLUTION: "one of the two images is too coarse for calcifications",
+    NotCompared.MODEL: "the earlier study was analysed by another model or with other settings",
+}
+
+
+class NoEarlier(str, Enum):
+    """Why no earlier study is named."""
+
+    NONE = "none"
+    NO_PATIENT = "patient-unknown"
+    NO_DATE = "date-unknown"
+    UNCERTAIN = "not-certain"
+
+    @property
+    def meaning(self) -> str:
+        return _NO_EARLIER[self]
+
+
+_NO_EARLIER = {
+    NoEarlier.NONE: "these results hold no earlier study of this patient",
+    NoEarlier.NO_PATIENT: "the patient's identifier is not known: no earlier study is looked for",
+    NoEarlier.NO_DATE: "the study's date is not known: no earlier study is looked for",
+    NoEarlier.UNCERTAIN: "there are studies under this patient's identifier of which it is not certain that they are of one person",
+}
+
+
 # --------------------------------------------------------------------------- files and headers
 
 
@@ -443,7 +501,8 @@ class Analysed:
     features: float64 (n regions, len(features.REGION_FEATURES)), nan where undefined.
     crops: uint8 (n regions, side, side), grey, with context, as ``model.classify`` wants them. tiles: uint8
     (2, side, side), the whole breast's upper and lower half.
-    preview: None where it was written to a file where it was drawn.
+    preview: None where it was written to a file where it was drawn. nipple: (x, y) in source pixels, None where it was
+    not found.
     seconds: wall seconds by stage name.
     """
 
@@ -457,6 +516,7 @@ class Analysed:
     preview: Preview | None
     flags: tuple[Flag, ...]
     seconds: tuple[tuple[str, float], ...]
+    nipple: tuple[float, float] | None = None
 
 
 # --------------------------------------------------------------------------- scores and results
@@ -498,7 +558,7 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class Scored:
     """One image with its scores. ``density`` is the best known, with its source; ``tissue`` the model's estimate
-    in mini-MIAS's terms (F, G or D), '' where it makes none.
+    in mini-MIAS's terms (F, G or D), '' where it makes none. ``nipple``: (x, y) in source pixels, None where it was not found.
     """
 
     header: Header
@@ -511,6 +571,7 @@ class Scored:
     flags: tuple[Flag, ...]
     seconds: tuple[tuple[str, float], ...]
     tissue: str = ""
+    nipple: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -535,12 +596,106 @@ class BreastResult:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceLimits:
+    """Within which two findings of one kind, in images of one side and view, count as being at one place.
+
+    Lengths are in mm where the spacing of both images is known. Where it is not, a breast counts as ``depth`` mm deep from the
+    nipple to the chest wall. distance: by which two distances from the nipple may differ; apart: that two places, each seen
+    from its nipple, may lie apart; line: nearer to the line through the nipple no half of the breast is told; sizes: how many
+    times greater one diameter may be than the other.
+    """
+
+    depth: float = 100.0
+    distance: float = 15.0
+    apart: float = 25.0
+    line: float = 10.0
+    sizes: float = 3.0
+
+
+LIMITS = PlaceLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierBreast:
+    """A breast in an earlier study. density: a to d, 'b/c' where images differ, '' where it is not known."""
+
+    laterality: Laterality
+    malignancy: float
+    density: str
+    estimated: bool  # from the pixels: no reading
+
+    @property
+    def density_shown(self) -> str:
+        """The density with ~ before an estimate, as tables and lists have it."""
+        return f"~{self.density}" if self.density and self.estimated else self.density
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierStudy:
+    """An earlier study of the same patient among the results. same_model: whether its scores may be compared with today's."""
+
+    study_instance_uid: str
+    study_date: str  # YYYYMMDD
+    malignancy: float
+    breasts: tuple[EarlierBreast, ...]
+    same_model: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Counterpart:
+    """The finding of the earlier study that lies in the place of one of today's.
+
+    apart: between the two, from the nipple each; in mm where both spacings are known, else in depths of the breast.
+    """
+
+    number: int
+    tracking_id: str
+    tracking_uid: str
+    malignancy: float
+    above_threshold: bool
+    apart: float
+    apart_mm: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What is said about a finding. why: where it is not comparable. then: where it was seen before."""
+
+    tracking_uid: str
+    seen: Seen
+    why: NotCompared | None = None
+    then: Counterpart | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Earlier studies of the same patient, the latest first; findings are compared with that one alone.
+
+    none: why there is no such study. more: how many there are beside those listed.
+    """
+
+    none: NoEarlier | None
+    studies: tuple[EarlierStudy, ...] = ()
+    more: int = 0
+    findings: tuple[Compared, ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.studies) == (self.none is not None):
+            raise ValueError("either an earlier study, or why there is none")
+
+    def of(self, tracking_uid: str) -> Compared | None:
+        """What is said about a finding, None without an earlier study."""
+        return next((found for found in self.findings if found.tracking_uid == tracking_uid), None)
+
+
+@dataclass(frozen=True, slots=True)
 class StudyResult:
     """A study with at least one image that was, or should have been, analysed.
 
     patient, study: from the first header in (series, instance, UID) order.
     malignancy: None where no image could be analysed.
     deidentified: whether all names, dates and UIDs here are pseudonyms (``deidentify``).
+    earlier: what is known of earlier studies; None where none were looked for.
     clinical: what of the user's own data went into the breasts' scores, names and values as reports show them.
     """
 
@@ -553,6 +708,7 @@ class StudyResult:
     breasts: tuple[BreastResult, ...]
     malignancy: float | None
     deidentified: bool = False
+    earlier: Earlier | None = None
     clinical: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:

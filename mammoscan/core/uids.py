@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mammoscan.core.domain import Header, ReportContext, StudyResult
+    from mammoscan.core.domain import Header, RegionKind, ReportContext, StudyResult
 
 
 def uid(*parts: str) -> str:
@@ -22,13 +22,13 @@ def of_result(kind: str, result: StudyResult, context: ReportContext) -> str:
     return uid(kind, result.study.study_instance_uid, context.model.sha256, context.config_digest)
 
 
-def tracking(header: Header, number: int, model_sha256: str, config_digest: str) -> tuple[str, str]:
+def tracking(header: Header, kind: RegionKind, number: int, model_sha256: str, config_digest: str) -> tuple[str, str]:
     """Tracking Identifier and Tracking Unique Identifier of an image's finding (1, 2, ...)."""
     unique = uid("finding", header.sop_instance_uid, str(number), model_sha256, config_digest)
-    return tracking_id(header, number, unique), unique
+    return tracking_id(header, kind, number, unique), unique
 
 
-def tracking_id(header: Header, number: int, unique: str) -> str:
-    """Tracking Identifier of an image's finding with a Tracking Unique Identifier."""
-    place = "-".join(v for v in (header.laterality.value, header.view.value) if v != "unknown")
-    return f"{place or 'image'}-{number}-{unique[-6:]}"
+def tracking_id(header: Header, kind: RegionKind, number: int, unique: str) -> str:
+    """Tracking Identifier of an image's finding with a Tracking Unique Identifier: for people, and still its own."""
+    place = " ".join(v for v in (header.laterality.value, header.view.value) if v != "unknown")
+    return f"{place or 'image'} {kind.value.partition('-')[0]} {number} ({unique[-6:]})"

@@ -13,7 +13,7 @@ import numpy as np
 from mammoscan.core.config import HALF
 from mammoscan.core.domain import Analysed, Failed, Geometry, Preview
 from mammoscan.core.errors import InputError, Reason, Stage
-from mammoscan.image import crops, dense, features, pixels, polarity, preprocess, segment, trace
+from mammoscan.image import crops, dense, features, nipple, pixels, polarity, preprocess, segment, trace
 from mammoscan.image.segment import ranking
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def analyse(
         measures = features.region_features(segmented)
         counted = dense.dense_pixels(prepared)
         whole = features.image_features(prepared, counted)
+        tip = nipple.place(prepared)
         greys = crops.grey_range(prepared)
         patches = crops.region_crops(segmented, cut, greys=greys)
         tiles = crops.whole_tiles(prepared, side=cut.side, greys=greys)
@@ -103,6 +104,7 @@ def analyse(
         preview=picture,
         flags=prepared.flags,
         seconds=tuple(seconds),
+        nipple=tip,
     )
 
 

@@ -54,9 +54,10 @@ def _state(
     side: Laterality, number: int, inverse: bool, images: list[tuple[Prediction, Display]], result: StudyResult,
     context: ReportContext,
 ) -> bytes:  # fmt: skip
+    named = f"{side.value}: " if side is not Laterality.UNKNOWN else ""
     ds = objects.instance(
         "gsps", f"{side.value}-{number}", result, context,
-        description="mammoscan marks", series=side.value, side=side, number=number,
+        description=f"{named}mammoscan marks", series=side.value, side=side, number=number,
     )  # fmt: skip
     ds.ContentLabel = "FINDINGS"
     ds.ContentDescription = "findings at or above the operating point; research, not a diagnosis"[:64]

@@ -60,6 +60,13 @@ def instance(
     return ds
 
 
+def place(header: Header) -> str:
+    """Side and view as they are abbreviated; '' where neither is known. Lists of series cut off what is long: it
+    comes first in descriptions.
+    """
+    return " ".join(v for v in (header.laterality.value, header.view.value) if v != "unknown")
+
+
 def coded(value: Code) -> Sequence:
     """A code sequence of one code."""
     item = Dataset()

@@ -22,7 +22,7 @@ from reportlab.platypus import (
 
 from mammoscan import NOTICE
 from mammoscan.core.domain import DensitySource, Laterality
-from mammoscan.report import fonts, pdf_image, pdf_views
+from mammoscan.report import earlier_words, fonts, pdf_image, pdf_views
 from mammoscan.report.fonts import marked_up
 from mammoscan.report.pdf_parts import (
     BODY,
@@ -86,8 +86,8 @@ def render(result: StudyResult, context: ReportContext) -> bytes:
     document.addPageTemplates(PageTemplate(frames=[frame]))
     story = _first_page(result, context)
     for prediction in result.images:
-        story += [PageBreak(), *pdf_image.page(prediction, context)]
-    story += _closing(context)
+        story += [PageBreak(), *pdf_image.page(prediction, context, result.earlier)]
+    story += _closing(result, context)
     document.build(story, canvasmaker=_numbered(result, context))
     return out.getvalue()
 
@@ -162,6 +162,7 @@ def _first_page(result: StudyResult, context: ReportContext) -> list[Flowable]:
         *_result(result, context),
         *_clinical(result),
         *(pdf_views.views(result, context) if result.images else []),
+        *_earlier(result),
         Paragraph(f"Images of this study: {_counts(result)}", HEAD),
         _images_table(result, context),
     ]
@@ -254,6 +255,45 @@ def _result(result: StudyResult, context: ReportContext) -> list[Flowable]:
     return story
 
 
+def _earlier(result: StudyResult) -> list[Flowable]:
+    """Scores and densities of earlier studies of the same patient, or why there are none."""
+    earlier = result.earlier
+    if earlier is None:
+        return []
+    if not earlier.studies:
+        return [Paragraph(earlier_words.none(earlier), SMALL)]
+    today = {breast.laterality: breast.malignancy for breast in result.breasts}
+    sides = (Laterality.RIGHT, Laterality.LEFT)
+    rows: list[tuple[str, ...]] = [
+        ("earlier study", "right: score", "change since", "density", "left: score", "change since", "density")
+    ]
+    for study in earlier.studies:
+        then = {breast.laterality: breast for breast in study.breasts}
+        cells = [day(study.study_date) + ("" if study.same_model else " *")]
+        for side in sides:
+            breast = then.get(side)
+            known = breast is not None and side in today and study.same_model
+            cells += [
+                f"{breast.malignancy:.3f}" if breast else "not analysed",
+                f"{today[side] - breast.malignancy:+.3f}" if breast is not None and known else "",
+                f"{breast.density or 'unknown'}{' (estimate)' if breast.density and breast.estimated else ''}"
+                if breast
+                else "",
+            ]
+        rows.append(tuple(cells))
+    notes = [
+        earlier_words.more(earlier),
+        "" if all(s.same_model for s in earlier.studies) else f"* {earlier_words.OTHER_MODEL}.",
+        "Earlier studies are those with the same patient ID and issuer whose facts do not contradict. A change of a score is no "
+        "finding: other images alone move it. What was seen before is said with each image.",
+    ]
+    return [
+        Paragraph("Earlier studies of this patient", HEAD),
+        table(rows, [x * mm for x in (28, 23, 22, 30, 23, 22, 32)]),
+        Paragraph(" ".join(note for note in notes if note), SMALL),
+    ]
+
+
 def _clinical(result: StudyResult) -> list[Flowable]:
     """What the user's own table said of the patient, where the breasts' scores used it."""
     if not result.clinical or result.malignancy is None:
@@ -344,7 +384,7 @@ def _reasons_table(entries: Iterable[tuple[str, Reason, str]]) -> Flowable:
 # --------------------------------------------------------------------------- last part
 
 
-def _closing(context: ReportContext) -> list[Flowable]:
+def _closing(result: StudyResult, context: ReportContext) -> list[Flowable]:
     model, (date, time) = context.model, context.created
     rows = [
         ("Model", marked_up(f"{model.name} {model.version}")),
@@ -356,6 +396,7 @@ def _closing(context: ReportContext) -> list[Flowable]:
         ("Configuration digest", context.config_digest),
         ("Report created", f"{day(date)} {time[:2]}:{time[2:4]}:{time[4:6]}"),
     ]
+    compared = [earlier_words.HOW] if result.earlier and result.earlier.studies else []
     return [
         CondPageBreak(110 * mm),
         Paragraph("Model, limits and provenance", HEAD),
@@ -363,6 +404,6 @@ def _closing(context: ReportContext) -> list[Flowable]:
         Paragraph("How to read this report", HEAD),
         *(
             Paragraph(marked_up(text), BULLET, bulletText="\u2022")
-            for text in (HOW_TO_READ[0], *model.scoring, *HOW_TO_READ[1:])
+            for text in (HOW_TO_READ[0], *model.scoring, *HOW_TO_READ[1:], *compared)
         ),
     ]

@@ -11,16 +11,16 @@ from reportlab.lib.units import mm
 from reportlab.platypus import Flowable, Image, Paragraph, Spacer, Table, TableStyle
 
 from mammoscan.core.domain import Flag
-from mammoscan.report import figures
+from mammoscan.report import earlier_words, figures
 from mammoscan.report.fonts import marked_up
-from mammoscan.report.pdf_parts import BODY, HEAD, SMALL, WIDTH, table
+from mammoscan.report.pdf_parts import BODY, HEAD, SMALL, WIDTH, day, table
 from mammoscan.report.pdf_words import density, view_name
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mammoscan.core.domain import Finding, Prediction, ReportContext, Spacing
+    from mammoscan.core.domain import Earlier, Finding, Prediction, ReportContext, Spacing
 
 JPEG_QUALITY = 85
 _COLUMNS, _GAP = 3, 3 * mm
@@ -30,8 +30,8 @@ GONE = "The image itself is not shown: its file is not in the archive any more."
 NOT_SHOWN = "The image itself is not shown: annotations are burned into it, and this report is de-identified."
 
 
-def page(p: Prediction, context: ReportContext) -> list[Flowable]:
-    """What is said about one image, on a page of its own."""
+def page(p: Prediction, context: ReportContext, earlier: Earlier | None = None) -> list[Flowable]:
+    """What is said about one image, on a page of its own. earlier: what is known of earlier studies."""
     h, area = p.header, p.image_features.breast_area_mm2
     against = "at or above" if p.scores.malignancy >= context.threshold else "below"
     intent = h.presentation_intent or "unknown"
@@ -64,6 +64,22 @@ def page(p: Prediction, context: ReportContext) -> list[Flowable]:
         *(
             Paragraph(f"{f.number}: {marked_up(f.tracking_id)} = {f.tracking_uid} (Tracking UID)", SMALL)
             for f in p.findings
+        ),
+        *_compared(p, earlier),
+    ]
+
+
+def _compared(p: Prediction, earlier: Earlier | None) -> list[Flowable]:
+    """What the earlier study says of an image's findings."""
+    if earlier is None or not earlier.studies or not p.findings:
+        return []
+    said = [(f, earlier.of(f.tracking_uid)) for f in p.findings]
+    return [
+        Paragraph(f"Compared with the study of {day(earlier.studies[0].study_date)}", HEAD),
+        *(
+            Paragraph(f"<b>{f.number}</b>: {earlier_words.of_finding(found, earlier)}.", BODY)
+            for f, found in said
+            if found
         ),
     ]
 

@@ -17,7 +17,7 @@ from mammoscan.report.sr_common import dcm, sct, to_bytes, version
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mammoscan.core.domain import Finding, Header, Prediction, ReportContext, StudyResult
+    from mammoscan.core.domain import Finding, Header, Prediction, ReportContext, Spacing, StudyResult
 
 CATEGORY = sct("49755003", "Morphologically Altered Structure")
 MASS = sct("4147007", "Mass")
@@ -29,11 +29,15 @@ _SHOWN, _NOT_SHOWN = (41000, 51000, 45000), (46000, 33000, 22000)
 
 
 def render(result: StudyResult, context: ReportContext) -> dict[str, bytes]:
-    """One file for each image with findings; masks have the source image's rows and columns."""
+    """One file for each image with findings and a known spacing; masks have the source image's rows and columns.
+
+    Without a spacing a mask has no plane: OHIF 3.12 ends at such an object, dcmqi and 3D Slicer refuse it, and a
+    made-up spacing would be measured with.
+    """
     return {
-        f"segmentation-{number:02d}.dcm": _segmentation(prediction, number, result, context)
+        f"segmentation-{number:02d}.dcm": _segmentation(prediction, spacing, number, result, context)
         for number, prediction in enumerate(result.images, 1)
-        if prediction.findings
+        if prediction.findings and (spacing := prediction.header.spacing) is not None
     }
 
 
@@ -93,12 +97,14 @@ def _overlap(bands: list[tuple[int, NDArray[np.bool_]]], rows: int, columns: int
     return False
 
 
-def _segmentation(prediction: Prediction, number: int, result: StudyResult, context: ReportContext) -> bytes:
+def _segmentation(
+    prediction: Prediction, spacing: Spacing, number: int, result: StudyResult, context: ReportContext
+) -> bytes:
     header, findings = prediction.header, prediction.findings
     ds = objects.instance(
         # A series an image: one series has one frame of reference (PS3.3 C.7.4.1).
         "seg", header.sop_instance_uid, result, context,
-        description="mammoscan outlines", series=header.sop_instance_uid,
+        description=f"{objects.place(header) or f'Image {number}'}: mammoscan outlines", series=header.sop_instance_uid,
     )  # fmt: skip
     ds.SeriesNumber += number
     ds.ImageType = ["DERIVED", "PRIMARY"]
@@ -118,11 +124,10 @@ def _segmentation(prediction: Prediction, number: int, result: StudyResult, cont
     ds.ReferencedSeriesSequence = objects.references_by_series([header], "ReferencedInstanceSequence")
     organization = uids.of_result(f"seg-dimension-{header.sop_instance_uid}", result, context)
     _dimensions(ds, organization)
-    ds.SharedFunctionalGroupsSequence = Sequence([_shared(header)])
+    ds.SharedFunctionalGroupsSequence = Sequence([_shared(spacing)])
     ds.PerFrameFunctionalGroupsSequence = Sequence([_frame(n, header) for n in range(1, len(findings) + 1)])
-    if header.spacing is not None:
-        ds.FrameOfReferenceUID = uids.uid("plane", header.sop_instance_uid)
-        ds.PositionReferenceIndicator = ""
+    ds.FrameOfReferenceUID = uids.uid("plane", header.sop_instance_uid)
+    ds.PositionReferenceIndicator = ""
     ds.add_new("PixelData", "OB", _packed(bands, header.rows, header.columns))
     return to_bytes(ds)
 
@@ -159,26 +164,24 @@ def _dimensions(ds: Dataset, organization: str) -> None:
     ds.DimensionIndexSequence = Sequence([index])
 
 
-def _shared(header: Header) -> Dataset:
-    """The plane of the masks, where the size of a pixel is known.
+def _shared(spacing: Spacing) -> Dataset:
+    """The plane of the masks.
 
     It lies in a frame of reference of its own (a projection has no place in the patient), with its first pixel at
     the origin and its axes along rows and columns: readers of volumes need one to read anything at all.
     """
-    group = Dataset()
-    if header.spacing is not None:
-        measures, orientation = Dataset(), Dataset()
-        measures.PixelSpacing = [f"{v:.8g}" for v in (header.spacing.row_mm, header.spacing.column_mm)]
-        measures.SliceThickness = "1"  # of a projection: formal, required beside a volumetric plane
-        measures.SpacingBetweenSlices = "1"
-        orientation.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
-        group.PixelMeasuresSequence = Sequence([measures])
-        group.PlaneOrientationSequence = Sequence([orientation])
+    group, measures, orientation = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing = [f"{v:.8g}" for v in (spacing.row_mm, spacing.column_mm)]
+    measures.SliceThickness = "1"  # of a projection: formal, required beside a volumetric plane
+    measures.SpacingBetweenSlices = "1"
+    orientation.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
+    group.PixelMeasuresSequence = Sequence([measures])
+    group.PlaneOrientationSequence = Sequence([orientation])
     return group
 
 
 def _frame(number: int, header: Header) -> Dataset:
-    group, content, identification, derivation = Dataset(), Dataset(), Dataset(), Dataset()
+    group, content, identification, derivation, position = (Dataset() for _ in range(5))
     content.DimensionIndexValues = number
     identification.ReferencedSegmentNumber = number
     source = objects.reference(header)
@@ -189,8 +192,6 @@ def _frame(number: int, header: Header) -> Dataset:
     group.DerivationImageSequence = Sequence([derivation])
     group.FrameContentSequence = Sequence([content])
     group.SegmentIdentificationSequence = Sequence([identification])
-    if header.spacing is not None:
-        position = Dataset()
-        position.ImagePositionPatient = ["0", "0", "0"]
-        group.PlanePositionSequence = Sequence([position])
+    position.ImagePositionPatient = ["0", "0", "0"]
+    group.PlanePositionSequence = Sequence([position])
     return group

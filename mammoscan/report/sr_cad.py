@@ -24,6 +24,7 @@ from mammoscan.report.sr_common import (
     headers_of,
     image,
     num,
+    outcome,
     scoord,
     sct,
     text,
@@ -60,7 +61,7 @@ def render(result: StudyResult, context: ReportContext) -> bytes:
         _language(),
         add(container(dcm("111028", "Image Library"), "CONTAINS"), *map(_library_entry, headers)),
     )
-    add(root, _summary(result, context, paths, failed=analysed < len(headers)))
+    add(root, _summary(result, context, paths))
     add(root, _detections(paths[:analysed], paths[analysed:], context))
     # A density estimated from the pixels stays in the tables and the PDF: in this report it would be
     # taken for a composition that somebody stated.
@@ -126,23 +127,8 @@ def _library_entry(header: Header) -> Dataset:
     return item
 
 
-def _summary(result: StudyResult, context: ReportContext, paths: list[tuple[int, ...]], *, failed: bool) -> Dataset:
-    shown = any(f.above_threshold for p in result.images for f in p.findings)
-    if not result.images:
-        value = dcm("111245", "No algorithms succeeded; without findings")
-    elif failed:
-        value = (
-            dcm("111244", "Not all algorithms succeeded; with findings")
-            if shown
-            else dcm("111243", "Not all algorithms succeeded; without findings")
-        )
-    else:
-        value = (
-            dcm("111242", "All algorithms succeeded; with findings")
-            if shown
-            else dcm("111241", "All algorithms succeeded; without findings")
-        )
-    summary = code(dcm("111017", "CAD Processing and Findings Summary"), value, "CONTAINS")
+def _summary(result: StudyResult, context: ReportContext, paths: list[tuple[int, ...]]) -> Dataset:
+    summary = code(dcm("111017", "CAD Processing and Findings Summary"), outcome(result), "CONTAINS")
     add(
         summary,
         text(dcm("111033", "Impression Description"), _sentence(result, context), "HAS PROPERTIES"),

@@ -34,12 +34,16 @@ if TYPE_CHECKING:
 
 PERCENT = Code("%", "UCUM", "Percent")
 NO_UNIT = Code("1", "UCUM", "no units")
+ZERO_TO_ONE = Code(
+    "{0:1}", "UCUM", "range: 0:1"
+)  # an annotation of UCUM: read as 0.84 {0:1}, where "1" reads as 0.84 1
 MM2 = Code("mm2", "UCUM", "Square millimeter")
 
 __all__ = [
     "MM2",
     "NO_UNIT",
     "PERCENT",
+    "ZERO_TO_ONE",
     "add",
     "algorithm",
     "by_reference",
@@ -51,6 +55,7 @@ __all__ = [
     "headers_of",
     "image",
     "num",
+    "outcome",
     "scoord",
     "sct",
     "text",
@@ -176,6 +181,24 @@ def headers_of(result: StudyResult) -> list[Header]:
     return [p.header for p in result.images] + [f.header for f in result.failed if f.header is not None]
 
 
+def outcome(result: StudyResult) -> Code:
+    """Whether all, some or none of the images could be analysed, and whether a finding is shown (PS3.16 CID 6047)."""
+    if not result.images:
+        return dcm("111245", "No algorithms succeeded; without findings")
+    shown = any(f.above_threshold for p in result.images for f in p.findings)
+    if len(headers_of(result)) > len(result.images):
+        return (
+            dcm("111244", "Not all algorithms succeeded; with findings")
+            if shown
+            else dcm("111243", "Not all algorithms succeeded; without findings")
+        )
+    return (
+        dcm("111242", "All algorithms succeeded; with findings")
+        if shown
+        else dcm("111241", "All algorithms succeeded; without findings")
+    )
+
+
 def study_attributes(ds: Dataset, result: StudyResult) -> None:
     """Patient and study modules, copied from the source; Type 2 attributes that it lacks stay empty.
 
@@ -226,9 +249,9 @@ def equipment_attributes(ds: Dataset, context: ReportContext) -> None:
 
 def document(
     sop_class: str, uid: str, series_uid: str, number: int, description: str, result: StudyResult,
-    context: ReportContext,
+    context: ReportContext, *, headers: list[Header] | None = None,
 ) -> Dataset:  # fmt: skip
-    """The data set of a report without its content."""
+    """The data set of a report without its content. headers: of the images that it is about; by default all."""
     ds = Dataset()
     study_attributes(ds, result)
     equipment_attributes(ds, context)
@@ -242,7 +265,7 @@ def document(
     ds.ContentTime = ds.InstanceCreationTime = context.created[1]
     ds.CompletionFlag, ds.VerificationFlag = "COMPLETE", "UNVERIFIED"
     ds.PreliminaryFlag = "PRELIMINARY"
-    ds.CurrentRequestedProcedureEvidenceSequence = evidence(headers_of(result), result)
+    ds.CurrentRequestedProcedureEvidenceSequence = evidence(headers_of(result) if headers is None else headers, result)
     return ds
 
 

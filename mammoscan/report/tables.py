@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mammoscan.core import tableforms
-from mammoscan.core.domain import Laterality
+from mammoscan.core import store, tableforms
+from mammoscan.core.domain import Laterality, Seen
+from mammoscan.image import nipple
 from mammoscan.image.features import FEATURE_DOCS, REGION_FEATURES
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
-    from mammoscan.core.domain import Finding, Prediction, ReportContext, StudyResult
+    from mammoscan.core.domain import Earlier, Finding, Prediction, ReportContext, StudyResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("threshold", "0 to 1", "operating point"),
         ("candidates", "count", "regions that were classified"),
         ("findings", "count", "regions that are reported"),
+        ("nipple_x", "px", "column of the skin farthest from the chest wall; empty where it was not found"),
+        ("nipple_y", "px", "its row"),
         *_MODEL,
     ),
     "findings": _columns(
@@ -102,6 +105,13 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("malignancy", "0 to 1", "calibrated malignancy score"),
         ("above_threshold", "", "yes where the score reaches the operating point"),
         *((name, unit, formula) for name, (unit, formula, _) in FEATURE_DOCS.items()),
+        ("nipple_distance_mm", "mm", "of the centre; empty where nipple or spacing are not known"),
+        ("half", "", "of the breast, as far as the view tells: inner, outer, upper, lower, central or empty"),
+        ("earlier", "", "against the earlier study: seen-before, new or not-comparable; empty without one"),
+        ("earlier_reason", "", "why it is not comparable"),
+        ("earlier_tracking_uid", "", "of the finding that was seen before"),
+        ("earlier_malignancy", "0 to 1", "its score then"),
+        ("earlier_apart_mm", "mm", "between the two places, each seen from its nipple; empty where a spacing is unknown"),
     ),
     "studies": _columns(
         *_IDENTITY,
@@ -122,6 +132,18 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("clinical", "", "the user's own data that the breasts' scores used: name=value, separated by ;"),
         ("folder", "", "folder of the reports below the output folder"),
         ("created", "YYYYMMDDHHMMSS", "when the report was first made"),
+        ("earlier_study_instance_uid", "", "the latest earlier study of the same patient among these results"),
+        ("earlier_reason", "", "why there is none: none, patient-unknown, date-unknown or not-certain"),
+        ("earlier_study_date", "YYYYMMDD", "its date"),
+        ("earlier_folder", "", "folder of its reports below the output folder"),
+        ("earlier_malignancy", "0 to 1", "its score"),
+        ("earlier_malignancy_left", "0 to 1", "of its left breast; empty without image"),
+        ("earlier_malignancy_right", "0 to 1", "of its right breast; empty without image"),
+        ("earlier_density_left", "", "a to d, ~ before an estimate from the pixels; empty where unknown"),
+        ("earlier_density_right", "", "a to d, ~ before an estimate from the pixels; empty where unknown"),
+        ("earlier_same_model", "", "yes where both studies were scored by one model with one configuration, else no"),
+        ("findings_new", "count", "findings at or above the operating point that are new; empty without an earlier study"),
+        ("findings_seen_before", "count", "findings at or above the operating point that were seen before"),
         *_MODEL,
     ),
     "files": _columns(
@@ -146,7 +168,7 @@ def rows_of_study(result: StudyResult, context: ReportContext, folder: str) -> d
     """Rows of images, findings and studies, as ``COLUMNS`` orders them."""
     return {
         "images": [_image_row(p, context) for p in result.images],
-        "findings": [_finding_row(p, f) for p in result.images for f in p.findings],
+        "findings": [_finding_row(p, f, result.earlier) for p in result.images for f in p.findings],
         "studies": [_study_row(result, context, folder)],
     }
 
@@ -187,13 +209,17 @@ def _image_row(p: Prediction, context: ReportContext) -> list[str]:
         number(context.threshold),
         str(p.candidates),
         str(len(p.findings)),
+        *(f"{v:.2f}" for v in p.nipple or ()),
+        *([] if p.nipple else ["", ""]),
         context.model.sha256,
         context.config_digest,
     ]
 
 
-def _finding_row(p: Prediction, f: Finding) -> list[str]:
+def _finding_row(p: Prediction, f: Finding, earlier: Earlier | None) -> list[str]:
     h, region = p.header, f.region
+    said = earlier.of(f.tracking_uid) if earlier else None
+    then = said.then if said else None
     return [
         h.patient.patient_id,
         h.study.study_instance_uid,
@@ -214,6 +240,13 @@ def _finding_row(p: Prediction, f: Finding) -> list[str]:
         number(f.scores.malignancy),
         _yes_no(f.above_threshold),
         *(number(v) for v in f.features[: len(REGION_FEATURES)]),
+        number(nipple.distance_mm(p, f), 4),
+        nipple.half(p, f),
+        said.seen.value if said else "",
+        said.why.value if said and said.why else "",
+        then.tracking_uid if then else "",
+        number(then.malignancy if then else None),
+        number(then.apart if then and then.apart_mm else None, 4),
     ]
 
 
@@ -240,8 +273,33 @@ def _study_row(r: StudyResult, context: ReportContext, folder: str) -> list[str]
         ";".join(f"{name}={value}" for name, value in r.clinical),
         folder,
         "".join(context.created),
+        *_earlier_cells(r),
         context.model.sha256,
         context.config_digest,
+    ]
+
+
+def _earlier_cells(r: StudyResult) -> list[str]:
+    """What the row of a study says of the earlier one."""
+    earlier = r.earlier
+    if earlier is None or earlier.none is not None:
+        return ["", earlier.none.value if earlier and earlier.none else "", *[""] * 10]
+    then = earlier.studies[0]
+    sides = {breast.laterality: breast for breast in then.breasts}
+    above = [f.tracking_uid for p in r.images for f in p.findings if f.above_threshold]
+    seen = [said.seen for said in earlier.findings if said.tracking_uid in above]
+    both = [sides.get(side) for side in (Laterality.LEFT, Laterality.RIGHT)]
+    return [
+        then.study_instance_uid,
+        "",
+        then.study_date,
+        store.study_folder(then.study_instance_uid),
+        number(then.malignancy),
+        *(number(breast.malignancy if breast else None) for breast in both),
+        *(breast.density_shown if breast else "" for breast in both),
+        _yes_no(then.same_model),
+        str(seen.count(Seen.NEW)),
+        str(seen.count(Seen.BEFORE)),
     ]
 
 

@@ -17,9 +17,10 @@ from PIL import Image
 from mammoscan import NOTICE
 from mammoscan.core import kinds, store
 from mammoscan.core.domain import DensitySource, Laterality, Sex
+from mammoscan.image import nipple
 from mammoscan.image.features import FEATURE_DOCS
 from mammoscan.model.terms import KINDS
-from mammoscan.report import figures, pdf_image
+from mammoscan.report import earlier_words, figures, pdf_image
 from mammoscan.report.pdf_parts import day
 from mammoscan.report.pdf_words import SEXES, SIDES, cost, density, person, view_name
 from mammoscan.review import scripts
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mammoscan.core.domain import BreastResult, Finding, Prediction, ReportContext, StudyResult
+    from mammoscan.core.domain import BreastResult, Earlier, Finding, Prediction, ReportContext, StudyResult
     from mammoscan.core.errors import Reason
 
 FORMAT = 1  # of the script: a page of another format says so
@@ -49,7 +50,7 @@ def render(result: StudyResult, context: ReportContext, others: tuple[str, ...])
         name = f"review-{number:02d}.jpg" if prediction.preview.large else ""  # none where the image is gone
         if name:
             files[name] = prediction.preview.large
-        images.append(_image(prediction, number, context, name))
+        images.append(_image(prediction, number, context, name, result.earlier))
     content = {
         "format": FORMAT,
         "notice": NOTICE,
@@ -74,11 +75,13 @@ def render(result: StudyResult, context: ReportContext, others: tuple[str, ...])
             "name": f"{context.model.name} {context.model.version}",
             "sha256": context.model.sha256,
             "limits": list(context.model.limits),
+            "scoring": list(context.model.scoring),
             "config": context.config_digest,
             "software": context.software_version,
         },
         "created": f"{day(context.created[0])} {context.created[1][:2]}:{context.created[1][2:4]}",
         "breasts": [_breast(breast, result, context) for breast in result.breasts],
+        "earlier": _earlier(result.earlier),
         "features": [
             [
                 name.removeprefix("feature_").removesuffix(f"_{unit.replace('²', '2')}").replace("_", " "),
@@ -166,7 +169,32 @@ def _reasons(entries: Iterable[tuple[str, Reason, str]]) -> list[dict[str, str]]
 # --------------------------------------------------------------------------- images and findings
 
 
-def _image(p: Prediction, number: int, context: ReportContext, picture: str) -> dict[str, Any]:
+def _earlier(earlier: Earlier | None) -> dict[str, Any]:
+    """What is known of earlier studies, the latest first."""
+    if earlier is None:
+        return {"none": "", "studies": [], "more": "", "how": ""}
+    return {
+        "none": earlier_words.none(earlier),
+        "studies": [
+            {
+                "date": day(study.study_date),
+                "folder": store.study_folder(study.study_instance_uid).partition("/")[2],
+                "score": _score(study.malignancy),
+                "same": study.same_model,
+                "note": "" if study.same_model else earlier_words.OTHER_MODEL,
+                "breasts": {
+                    b.laterality.value: {"score": _score(b.malignancy), "density": b.density_shown}
+                    for b in study.breasts
+                },
+            }
+            for study in earlier.studies
+        ],
+        "more": earlier_words.more(earlier),
+        "how": earlier_words.HOW if earlier.studies else "",
+    }
+
+
+def _image(p: Prediction, number: int, context: ReportContext, picture: str, earlier: Earlier | None) -> dict[str, Any]:
     h, measures = p.header, p.image_features
     maker = " ".join(part for part in (h.manufacturer, h.manufacturer_model) if part) or UNKNOWN
     area = measures.breast_area_mm2
@@ -207,13 +235,21 @@ def _image(p: Prediction, number: int, context: ReportContext, picture: str) -> 
         "mm": [round(spacing.column_mm, 6), round(spacing.row_mm, 6)] if spacing else None,
         "flags": [flag.value for flag in p.flags],
         "facts": facts,
-        "findings": [_finding(f, p, heated) for f in sorted(p.findings, key=lambda f: f.number)],
+        "findings": [_finding(f, p, heated, earlier) for f in sorted(p.findings, key=lambda f: f.number)],
     }  # fmt: skip
 
 
-def _finding(f: Finding, p: Prediction, heated: set[str]) -> dict[str, Any]:
+def _place(f: Finding, p: Prediction) -> str:
+    """Where in the breast a finding lies, as far as the view tells: 'outer half, 43 mm from the nipple'."""
+    half, distance = nipple.half(p, f), nipple.distance_mm(p, f)
+    words = "near the line through the nipple" if half == "central" else f"{half} half" if half else ""
+    return ", ".join(filter(None, (words, "" if distance is None else f"{distance:.0f} mm from the nipple")))
+
+
+def _finding(f: Finding, p: Prediction, heated: set[str], earlier: Earlier | None) -> dict[str, Any]:
     region, scores = f.region, f.scores
     area = region.area_mm2
+    said = earlier.of(f.tracking_uid) if earlier else None
     return {
         "number": f.number,
         "id": f.tracking_id,
@@ -224,6 +260,10 @@ def _finding(f: Finding, p: Prediction, heated: set[str]) -> dict[str, Any]:
         "above": f.above_threshold,
         "classes": [_score(v) for v in (scores.normal, scores.benign, scores.malignant)],
         "size": pdf_image.size(region.box, p.header.spacing),
+        "place": _place(f, p),
+        "seen": said.seen.value if said else "",
+        "said": earlier_words.of_finding(said, earlier) if said and earlier else "",
+        "then": said.then.tracking_uid if said and said.then else "",
         "area": UNKNOWN if area is None else f"{area:.0f}",
         "box": [round(v, _PLACES) for v in region.box],
         "centre": [round(v, _PLACES) for v in region.centre],

@@ -38,7 +38,8 @@ CHUNK = 1000  # studies in a script
 # What a study's row holds, in this order. The page reads it by these names.
 COLUMNS = (
     "folder", "patient", "accession", "date", "age", "right", "left", "score", "above", "density", "images", "failed",
-    "skipped", "flags", "findings", "outside", "prior_date", "prior_folder", "prior_score",
+    "skipped", "flags", "findings", "outside", "prior_date", "prior_folder", "prior_score", "prior_right", "prior_left",
+    "prior_density", "change", "new", "prior_reason",
 )  # fmt: skip
 # Images of kinds that the model was not trained on: its scores of them are the least to be relied on.
 OUTSIDE = frozenset({
@@ -46,10 +47,12 @@ OUTSIDE = frozenset({
 })  # fmt: skip
 _OUTSIDE = frozenset(flag.value for flag in OUTSIDE)
 _ESTIMATE = "pixel-estimate"
+_EARLIER = (
+    "study_date", "folder", "malignancy", "malignancy_right", "malignancy_left", "density_right", "density_left", "same_model",
+    "reason",
+)  # fmt: skip
 _TABLES = ("studies.csv", "images.csv")
 _UNKNOWN = {"", "unknown"}
-# By how many years an age may differ from the earlier one and the time between: rounding, and birthdays.
-_AGES_AGREE = 2.0
 
 
 def write(out: Path) -> int:
@@ -176,22 +179,17 @@ class _OfImages:
     density: str = ""
     flags: str = ""
     outside: bool = False
-    sex: str = ""
 
 
 def _sorted(out: Path) -> sqlite3.Connection:
-    """The studies of the tables in a temporary data base, with the earlier study of each patient found."""
+    """The studies of the tables in a temporary data base."""
     db = sqlite3.connect("")  # a file without a name, that goes with the connection
     db.execute("PRAGMA cache_size = -16384")
     db.execute("PRAGMA journal_mode = OFF")
-    db.execute(
-        "CREATE TABLE study (uid TEXT PRIMARY KEY, score REAL, patient TEXT, date TEXT, folder TEXT, age REAL, sex TEXT, "
-        "row TEXT, point TEXT, model TEXT) WITHOUT ROWID"
-    )
+    db.execute("CREATE TABLE study (uid TEXT PRIMARY KEY, score REAL, row TEXT, point TEXT, model TEXT) WITHOUT ROWID")
     try:
         with db:
-            db.executemany("INSERT OR REPLACE INTO study VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _studies(out))
-            db.execute("CREATE INDEX of_patient ON study (patient, date, uid)")
+            db.executemany("INSERT OR REPLACE INTO study VALUES (?, ?, ?, ?, ?)", _studies(out))
     except BaseException:
         db.close()
         raise
@@ -208,30 +206,9 @@ def _said(db: sqlite3.Connection) -> tuple[list[list[str]], list[str], int]:
 
 def _chunks(db: sqlite3.Connection) -> Iterator[list[list[Any]]]:
     """The rows, the most suspicious study first and those without a score last, a thousand at a time."""
-    cursor = db.execute(
-        "SELECT row, patient, date, age, sex, "
-        "lag(date) OVER same, lag(folder) OVER same, lag(score) OVER same, lag(age) OVER same, lag(sex) OVER same "
-        "FROM study WINDOW same AS (PARTITION BY patient ORDER BY date, uid) ORDER BY score IS NULL, score DESC, uid"
-    )
+    cursor = db.execute("SELECT row FROM study ORDER BY score IS NULL, score DESC, uid")
     while part := cursor.fetchmany(CHUNK):
-        yield [[*json.loads(row), *_prior(*facts)] for row, *facts in part]
-
-
-def _prior(
-    patient: str, date: str, age: float | None, sex: str,
-    before: str | None, folder: str | None, score: float | None, earlier_age: float | None, earlier_sex: str | None,
-) -> tuple[str, str, float | None]:  # fmt: skip
-    """Date, folder and score of the earlier study; nothing where age and sex do not speak for one person.
-
-    The tables hold no issuer, and one identifier of two issuers is of two people: an unknown age or sex links nothing.
-    """
-    none = ("", "", None)
-    if not (patient and date and before and folder) or before >= date:
-        return none
-    if {sex, earlier_sex} & _UNKNOWN or sex != earlier_sex or age is None or earlier_age is None:
-        return none
-    between = int(date[:4]) - int(before[:4])
-    return (_iso(before), folder, score) if abs(age - earlier_age - between) <= _AGES_AGREE else none
+        yield [json.loads(row) for (row,) in part]
 
 
 def _studies(out: Path) -> Iterator[tuple[Any, ...]]:
@@ -264,8 +241,7 @@ def _together(images: list[dict[str, str]]) -> _OfImages:
         "/".join(sorted(read)) if read else "".join(["~" * bool(densities), "/".join(sorted(d for d, _ in densities))])
     )
     flags = sorted({flag for image in images for flag in image["flags"].split(";") if flag})
-    sexes = {image["sex"] for image in images} - _UNKNOWN
-    return _OfImages(density, ";".join(flags), bool(_OUTSIDE & set(flags)), sexes.pop() if len(sexes) == 1 else "")
+    return _OfImages(density, ";".join(flags), bool(_OUTSIDE & set(flags)))
 
 
 def _study(row: dict[str, str], said: _OfImages) -> tuple[Any, ...]:
@@ -288,12 +264,30 @@ def _study(row: dict[str, str], said: _OfImages) -> tuple[Any, ...]:
         said.flags,
         int(row["findings_above"] or 0),
         said.outside,
+        *_earlier(row, score),
     ]
     point = json.dumps([row["operating_point"], row["threshold"]])
-    return (
-        row["study_instance_uid"], _short(score), row["patient_id"], row["study_date"], folder, age, said.sex,
-        json.dumps(shown), point, row["model_sha256"],
-    )  # fmt: skip
+    return row["study_instance_uid"], _short(score), json.dumps(shown), point, row["model_sha256"]
+
+
+def _earlier(row: dict[str, str], score: float | None) -> list[Any]:
+    """What a study's row says of the earlier one; scores of two models make no change."""
+    # Tables of before there were such columns have none of them.
+    then = {name: row.get(f"earlier_{name}", "") for name in _EARLIER}
+    before = _number(then["malignancy"])
+    comparable = then["same_model"] == "yes"
+    densities = dict.fromkeys((then["density_right"], then["density_left"]))
+    return [
+        _iso(then["study_date"]),
+        then["folder"].rpartition("/")[2],
+        _short(before),
+        _short(_number(then["malignancy_right"])),
+        _short(_number(then["malignancy_left"])),
+        ", ".join(filter(None, densities)),
+        round(score - before, 4) if score is not None and before is not None and comparable else None,
+        int(row["findings_new"]) if row.get("findings_new") else None,
+        then["reason"],
+    ]
 
 
 def _number(cell: str) -> float | None:

@@ -98,6 +98,7 @@ class _Scored(NamedTuple):
     candidates: int
     flags: tuple[Flag, ...]
     tissue: str
+    nipple: tuple[float, float] | None = None  # results of before it was looked for have none
 
 
 def encode_facts(result: Read, root: Path) -> bytes:
@@ -159,6 +160,7 @@ def encode_scored(scored: Scored) -> bytes:
             scored.candidates,
             scored.flags,
             scored.tissue,
+            scored.nipple,
         )
     )
 
@@ -187,6 +189,7 @@ def decode_scored(content: bytes, header: Header) -> Scored:
         flags=kept.flags,
         seconds=(),
         tissue=kept.tissue,
+        nipple=kept.nipple,
     )
 
 

@@ -143,9 +143,8 @@ class Deidentifier:
         for finding in scored.findings:
             # The original's tracking UID is made from the original's SOPInstanceUID: who knows that could tell.
             unique = self.uid(finding.tracking_uid)
-            findings.append(
-                replace(finding, tracking_id=uids.tracking_id(header, finding.number, unique), tracking_uid=unique)
-            )
+            words = uids.tracking_id(header, finding.region.kind, finding.number, unique)
+            findings.append(replace(finding, tracking_id=words, tracking_uid=unique))
         return replace(scored, header=without_path(header), findings=tuple(findings))
 
     def failed(self, failed: Failed, header: Header | None = None) -> Failed:

@@ -17,6 +17,7 @@ from mammoscan.core.clinical import shown
 from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Failed, Finding, Header, OperatingPoint, Prediction, Skipped, SourceFile
 from mammoscan.core.errors import ExitCode, Reason
+from mammoscan.image import nipple
 from mammoscan.image.analyse import analyse
 from mammoscan.model import bundle as bundles
 from mammoscan.model import engine, findings
@@ -189,7 +190,7 @@ def _document(
         ],
         "header": _header_document(header) if header else None,
         "image": _image_document(result) if isinstance(result, Prediction) else None,
-        "findings": [_finding_document(f) for f in result.findings] if isinstance(result, Prediction) else [],
+        "findings": [_finding_document(f, result) for f in result.findings] if isinstance(result, Prediction) else [],
         "operating_point": {
             "name": point.name, "image": point.image, "finding": point.finding, "cost": words.cost(point.cost)
         } if point else None,
@@ -240,11 +241,12 @@ def _image_document(prediction: Prediction) -> dict[str, object]:
         "density_source": prediction.density.source.value,
         "percent_density": prediction.image_features.percent_density,
         "candidates": prediction.candidates,
+        "nipple_px": list(prediction.nipple) if prediction.nipple else None,
         "flags": [flag.value for flag in prediction.flags],
     }
 
 
-def _finding_document(finding: Finding) -> dict[str, object]:
+def _finding_document(finding: Finding, prediction: Prediction) -> dict[str, object]:
     region = finding.region
     return {
         "number": finding.number,
@@ -254,6 +256,8 @@ def _finding_document(finding: Finding) -> dict[str, object]:
         "box_px": [float(value) for value in region.box],
         "contour_px": [[float(x), float(y)] for x, y in region.contour],
         "area_mm2": region.area_mm2,
+        "nipple_distance_mm": nipple.distance_mm(prediction, finding),
+        "half": nipple.half(prediction, finding),
         "malignancy": finding.scores.malignancy,
         "above_threshold": bool(finding.above_threshold),
     }

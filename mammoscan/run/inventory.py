@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TABLES = """
+# Whose study it is and of which day, as its headers say: known before it is analysed, so that a patient's studies are worked
+# on in the order of their dates.
+VISITS = """
+CREATE TABLE IF NOT EXISTS visits (study TEXT PRIMARY KEY, person TEXT NOT NULL, date TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS visits_person ON visits (person, date)
+"""
+TABLES = f"""{VISITS};
 CREATE TABLE files (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, stamp INTEGER NOT NULL,
     study TEXT NOT NULL, instance TEXT NOT NULL, status INTEGER NOT NULL, stage TEXT NOT NULL, code TEXT NOT NULL,
@@ -45,6 +51,7 @@ CREATE TABLE todo (study TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE twins (instance TEXT PRIMARY KEY, files TEXT NOT NULL, verdict TEXT NOT NULL) WITHOUT ROWID
 """
 _PAGE = 500  # rows read at once
+_MOST = 100  # studies of an identifier that are brought into order
 _INSERT = """
 INSERT INTO files (path, size, stamp, study, instance, status, stage, code, detail, passing, content, facts)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, x'', ?)
@@ -72,7 +79,8 @@ class Status(IntEnum):
 class Facts:
     """What was read of a file, as it travels from a worker: the columns of its row, and the facts as bytes.
 
-    UIDs and the rest are as the file has them; the identity policy decides how they are kept.
+    UIDs and the rest are as the file has them; the identity policy decides how they are kept. patient: identifier and
+    issuer, of a mammogram.
     """
 
     relative: str
@@ -86,6 +94,8 @@ class Facts:
     detail: str
     passing: bool
     content: bytes
+    patient: tuple[str, str] = ("", "")
+    study_date: str = ""
 
     @classmethod
     def of(cls, result: Read, root: Path) -> Facts:
@@ -94,7 +104,8 @@ class Facts:
         place = file.relative, file.size, file.mtime_ns
         if isinstance(result, Header):
             uids = result.study.study_instance_uid, result.sop_instance_uid
-            return cls(*place, *uids, Status.PENDING, "", "", "", False, content)
+            whose = (result.patient.patient_id, result.patient.issuer), result.study.study_date
+            return cls(*place, *uids, Status.PENDING, "", "", "", False, content, *whose)
         uids = result.study_instance_uid, result.sop_instance_uid
         reason = result.reason
         status = Status.SKIPPED if isinstance(result, Skipped) else Status.FAILED
@@ -204,6 +215,12 @@ class Inventory:
         )
         for study, instance in {uids, known[1:] if known else uids}:
             self._dirty(study, instance)
+        if uids[0] and read.patient[0] and read.study_date:
+            person = policy.person(*read.patient)
+            self._db.execute(
+                "INSERT OR REPLACE INTO visits VALUES (?, ?, ?)",
+                (uids[0], person, policy.day(read.study_date, *read.patient)),
+            )
         self._changed()
 
     def lost(self) -> int:
@@ -304,6 +321,22 @@ class Inventory:
         cursor = self._db.execute("DELETE FROM todo WHERE study = ?", (study,))
         if cursor.rowcount:
             self._changed()
+
+    def earlier_to_do(self, study: str) -> list[str]:
+        """Studies to be planned that are of the same identifier and of an earlier day, the earliest first; ``_MOST`` at most."""
+        rows = self._db.execute(
+            "SELECT b.study FROM visits AS a JOIN visits AS b ON b.person = a.person AND b.date < a.date "
+            "JOIN todo ON todo.study = b.study WHERE a.study = ? ORDER BY b.date, b.study LIMIT ?",
+            (study, _MOST),
+        ).fetchall()
+        return [found for (found,) in rows]
+
+    def crowded(self, person: str) -> bool:
+        """Whether an identifier has so many studies that it is nobody's, and their order does not matter."""
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM visits WHERE person = ? LIMIT ?)", (person, _MOST + 1)
+        ).fetchone()
+        return bool(count > _MOST)
 
     def studies_to_do(self) -> Iterator[str]:
         """The studies to be planned, in the order of their UIDs; those that are done on the way may leave."""

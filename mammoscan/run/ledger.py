@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mammoscan.core import faults, store
 from mammoscan.core.errors import Reason, Stage, UsageError
-from mammoscan.run import codec, inventory, tablerows
+from mammoscan.run import codec, inventory, patients, tablerows
 from mammoscan.send import queue
 from mammoscan.send.objects import ResultObject
 
@@ -66,6 +66,7 @@ _KEPT_TABLES = """
 CREATE TABLE IF NOT EXISTS removals (path TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS withdrawn (study_instance_uid TEXT PRIMARY KEY, code TEXT NOT NULL) WITHOUT ROWID;
 """
+_LATER_TABLES = f"{patients.TABLES};{inventory.VISITS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,9 @@ class StudyRecord:
 
     key: of everything that its files and rows follow from; results: of what its findings follow from, without the
     places of the files and the kinds that are written. created: YYYYMMDD, HHMMSS. above: findings at or above the
-    operating point. rows: of the tables, as ``tablerows.packed`` gives them.
+    operating point. rows: of the tables, as ``tablerows.packed`` gives them. person: whose study it is
+    (``patients.Person.code``); visit: what is kept to compare others with, b'' for nothing; claims: a digest of what it says
+    of others.
     """
 
     key: str
@@ -94,6 +97,9 @@ class StudyRecord:
     outputs: tuple[Output, ...]
     above: int
     rows: bytes
+    person: str = ""
+    visit: bytes = b""
+    claims: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +175,14 @@ class Ledger:
                 path=self._path,
                 remedy="choose a new --out folder, or use the version of mammoscan that wrote it",
             )
+        self.patients = patients.Patients(self._db)
         self.foreign = str(self._changes()) != self._meta("changes") if found == str(SCHEMA) else False
         if found != str(SCHEMA):
             self._make(old=found == "1")
+        for statement in _LATER_TABLES.split(
+            ";"
+        ):  # a state file of this schema may have been made before there were these
+            self._db.execute(statement)
         self._db.commit()
 
     def _make(self, *, old: bool) -> None:
@@ -405,6 +416,8 @@ class Ledger:
         stale = before - {output.path for output in record.outputs}
         self._insert_study(study_instance_uid, record)
         self._db.execute("DELETE FROM withdrawn WHERE study_instance_uid = ?", (study_instance_uid,))
+        if record.visit:
+            self.patients.keep(study_instance_uid, record.visit, record.person, record.claims)
         self._doom(stale)
         self.changed(now=bool(stale))
 
@@ -530,6 +543,7 @@ class Ledger:
         self._db.execute("INSERT OR IGNORE INTO fresh VALUES (?)", (study_instance_uid,))
         self._db.execute("INSERT OR REPLACE INTO withdrawn VALUES (?, ?)", (study_instance_uid, code))
         self._doom(doomed)
+        self.patients.forget(study_instance_uid)
         self.changed(now=True)
 
     def withdrawn(self, study_instance_uid: str) -> str:

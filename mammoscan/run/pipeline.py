@@ -36,7 +36,7 @@ from mammoscan.run.tasks import ModelRef, Settings
 from mammoscan.run.work import Counts, Engine, Pump
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from typing import Any
 
@@ -365,6 +365,8 @@ class Run:
             own = study.own(self.policy)
             self._withdrawn(withdraw.withdraw(self.ledger, self.config.out, study.uid, own, self.policy.uid))
             self._list_others(study)
+            if self.ledger.patients.untrue(study.uid):
+                self._cannot_unsay(study.uid)
             self.inventory.done(study.uid)
             return None
         records = ((image, self.ledger.image(image.written.sop_instance_uid)) for image in study.images)
@@ -374,6 +376,14 @@ class Run:
             self.inventory.done(study.uid)
             return None
         return sum(not state for state in states)
+
+    def _cannot_unsay(self, uid: str) -> None:
+        """A report names an earlier study that is not held to be of the same person, and cannot be made again."""
+        log.warning("the report of study %s names an earlier study that is none, and cannot be made again", uid)
+        self.console.error(
+            f"the report of study {uid} names an earlier study that need not be of the same person, and cannot be made again "
+            f"without its files: bring them back to the archive, or remove {store.study_folder(uid)}"
+        )
 
     def _list_others(self, study: PlannedStudy) -> None:
         for number, other in study.others:
@@ -394,7 +404,7 @@ class Run:
 
     def _work(self, planner: Planner, images: int, studies: int) -> None:
         """Work on what is left: so many images, of so many studies."""
-        if not studies:
+        if not studies and not self.ledger.patients.waiting:
             return
         config, bundle = self.config, self.bundle
         pool: Pool[work.Key] = self.workplace.pool(IN_FLIGHT)
@@ -405,8 +415,12 @@ class Run:
         with self.console.stages(("analysing images", images), ("writing reports", studies)) as tickers:
             if images:
                 tickers[0].waiting("loading the model")
-            plans = self._to_work(planner, *tickers)
+            again = self.ledger.patients
+            plans = self._to_work(planner, self._in_order(), *tickers)
             first = next(plans, None)
+            while first is None and again.waiting:
+                plans = self._to_work(planner, again.taken(), *tickers)
+                first = next(plans, None)
             if first is None:
                 return
             with contextlib.closing(Scorer(bundle, config, self.point.finding, precision=self.precision)) as scorer:
@@ -416,12 +430,32 @@ class Run:
                     context=self._context, write=config.written, tell=self._tell, withdrawn=self._withdrawn,
                     look=self._look, image_task=self.workplace.image_task,
                 )  # fmt: skip
-                Pump(place, self.counts, *tickers).run(itertools.chain([first], plans))
+                pump = Pump(place, self.counts, *tickers)
+                pump.run(itertools.chain([first], plans))
+                # What was reported may have changed what others are to say of their patients' earlier studies.
+                while again.waiting:
+                    pump.run(self._to_work(planner, again.taken(), *tickers))
                 self.counts.seconds[Stage.CLASSIFY.value] += scorer.seconds
 
-    def _to_work(self, planner: Planner, images: Ticker, reports: Ticker) -> Iterator[PlannedStudy]:
-        """The studies on which there is something to do, planned one by one."""
+    def _in_order(self) -> Iterator[str]:
+        """The studies to be done by UID, but of one identifier in the order of their dates."""
+        ahead = set[str]()  # of those to come, which were taken before their turn
         for uid in self.inventory.studies_to_do():
+            if uid in ahead:
+                ahead.remove(uid)
+                continue
+            for earlier in self.inventory.earlier_to_do(uid):
+                # One with a lesser UID had its turn.
+                if earlier > uid and earlier not in ahead:
+                    ahead.add(earlier)
+                    yield earlier
+            yield uid
+
+    def _to_work(
+        self, planner: Planner, uids: Iterable[str], images: Ticker, reports: Ticker
+    ) -> Iterator[PlannedStudy]:
+        """The studies, of those with these UIDs, on which there is something to do, planned one by one."""
+        for uid in uids:
             counted = 0 if self.ledger.has_study(uid) else self.inventory.pending(uid)
             study = planner.study(uid)
             count = self._begun(planner, study)

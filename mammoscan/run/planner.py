@@ -115,9 +115,10 @@ class Planner:
         others = [(there[r.file.relative].id, r) for r in (*plan.skipped, *plan.failed, *loose)]
         gone = self._gone(uid, [row for row in rows if row.gone], plan)
         headers = tuple(sorted((*plan.headers, *gone.values()), key=plans.in_order))
-        if not plan.headers:
+        if not headers:
             return PlannedStudy(uid, plan, 0, (), tuple(others))
-        written, days = self._policy.plan(replace(plan, headers=headers))
+        original = headers[0].study.study_instance_uid
+        written, days = self._policy.plan(replace(plan, study_instance_uid=original, headers=headers))
         numbers = {id(header): number for number, header in gone.items()}
         images = tuple(
             self._image(header, shown, plan.densities, there.get(header.file.relative), numbers.get(id(header)))
@@ -134,11 +135,15 @@ class Planner:
     def _gone(self, uid: str, rows: list[Row], plan: StudyPlan) -> dict[int, Header]:
         """Images of the study that are not in the archive any more and whose results stand beside those that are.
 
-        Where the archive says of another patient, its word counts alone.
+        Where the archive says of another patient, its word counts alone. Where nothing of the study is left there, its
+        report stands as it was made, with its pictures, unless it names an earlier study that is another person's.
         """
-        if not rows or not plan.headers:
+        own_rows = [r.result for r in rows if isinstance(r.result, Header)]
+        alone = not (plan.headers or plan.failed or plan.skipped)
+        if not own_rows or not (plan.headers or (alone and self._ledger.patients.untrue(uid))):
             return {}
-        patients = [(h.patient.patient_id, h.patient.issuer) for h in plan.headers]
+        known = plan.headers or tuple(h for h in own_rows if self._policy.uid(h.study.study_instance_uid) == uid)
+        patients = [(h.patient.patient_id, h.patient.issuer) for h in known]
         present = {h.sop_instance_uid for h in plan.headers}
         found: dict[int, Header] = {}
         for row in rows:
@@ -209,10 +214,11 @@ class Planner:
         """The key of an image's result: everything that decides it but the content of the file."""
         return self.rules.image_key(header, known, self._policy)
 
-    def study_keys(self, study: PlannedStudy, contents: Mapping[str, bytes]) -> tuple[str, str]:
+    def study_keys(self, study: PlannedStudy, contents: Mapping[str, bytes], claims: str) -> tuple[str, str]:
         """The key of a study's reports, and that of the results in them (``StudyRecord``).
 
-        contents: of the files of its images, by SOPInstanceUID as it is written.
+        contents: of the files of its images, by SOPInstanceUID as it is written. claims: a digest of what is said of earlier
+        studies, '' for nothing.
         """
         own = [o for o in study.own(self._policy) if o.reason is not Reason.OUTPUT]
         point = self.rules.point
@@ -225,12 +231,15 @@ class Planner:
         places = sorted((i.header.file.relative, i.gone) for i in study.images)
         others = sorted((o.file.relative, o.reason.code) for o in own)
         kinds = sorted(set(self.rules.kinds))
-        return self._policy.digest(results, places, others, point.name, kinds), results
+        # Nothing where nothing is said, so that reports of before this was looked for stand under their keys.
+        said = [claims] if claims else []
+        return self._policy.digest(results, places, others, point.name, kinds, *said), results
 
     def reported(self, study: PlannedStudy, out: Path) -> bool:
         """Whether the reports of a study whose images' results stand are right, and lie in the results folder ``out``."""
         record = self._ledger.study(study.uid)
-        if record is None or self.study_keys(study, self.contents(study))[0] != record.key:
+        claims = self._ledger.patients.claims(study.uid)
+        if record is None or self.study_keys(study, self.contents(study), claims)[0] != record.key:
             return False
         return all((out / output.path).is_file() for output in record.outputs)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from mammoscan.run.deidentify import Deidentifier
+from mammoscan.run.deidentify import Deidentifier, earlier
 
 if TYPE_CHECKING:
     from mammoscan.core.domain import Failed, Header, Scored
@@ -43,6 +43,12 @@ class Policy(Protocol):
 
     def uid(self, uid: str) -> str:
         """A UID as it is kept and written."""
+
+    def person(self, patient_id: str, issuer: str) -> str:
+        """A digest of an identifier and its issuer; '' without an identifier."""
+
+    def day(self, date: str, patient_id: str, issuer: str) -> str:
+        """A date (YYYYMMDD) of a patient with an identifier as it is kept."""
 
     def detail(self, detail: str) -> str:
         """A detail, which may quote a path or a value of a file, as it is listed."""
@@ -91,6 +97,12 @@ class Plain:
     def uid(self, uid: str) -> str:
         return uid
 
+    def person(self, patient_id: str, issuer: str) -> str:
+        return self.digest("person", patient_id, issuer)[:32] if patient_id else ""
+
+    def day(self, date: str, patient_id: str, issuer: str) -> str:
+        return date
+
     def detail(self, detail: str) -> str:
         return detail
 
@@ -136,6 +148,12 @@ class Pseudonymous:
 
     def uid(self, uid: str) -> str:
         return self._mask.uid(uid)
+
+    def person(self, patient_id: str, issuer: str) -> str:
+        return self.digest("person", patient_id, issuer)[:32] if patient_id else ""
+
+    def day(self, date: str, patient_id: str, issuer: str) -> str:
+        return earlier(date, self._mask.days(self._mask.patient_code(patient_id, issuer, "")))
 
     def detail(self, detail: str) -> str:
         return ""

@@ -17,11 +17,11 @@ from mammoscan.core.domain import Flag, Prediction, StudyResult
 from mammoscan.core.errors import InputError, Reason
 from mammoscan.image import display
 from mammoscan.image.analyse import drawn
-from mammoscan.model import findings
+from mammoscan.model import findings, priors
 from mammoscan.report import gsps, pdf, pdf_dicom, sc, seg, sr_cad, sr_tid1500
 from mammoscan.report.tables import rows_of_study
 from mammoscan.review import study as review
-from mammoscan.run import codec, deidentify, previews, tablerows
+from mammoscan.run import codec, deidentify, patients, previews, tablerows
 from mammoscan.run.ledger import Output
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mammoscan.core.domain import Failed, Header, ReportContext
     from mammoscan.image.display import Display
     from mammoscan.model.scores import Score
+    from mammoscan.run.patients import Person
     from mammoscan.run.plan import StudyPlan
     from mammoscan.run.tasks import Settings
 
@@ -40,13 +41,18 @@ REPORT = "report.pdf"  # for people, always written
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What was written: the files, the study's table rows (``tablerows.packed``), findings above the operating point."""
+    """What was written: the files, the study's table rows (``tablerows.packed``), findings above the operating point.
+
+    visit: what is kept of the study to compare others with; claims: a digest of what it says of earlier ones.
+    """
 
     outputs: tuple[Output, ...]
     rows: bytes
     above: int
     created: tuple[str, str]
     seconds: float
+    visit: bytes = b""
+    claims: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,8 @@ class Job:
     """A study to be reported; everything is small, so that another machine can do it.
 
     plan: as it is written. breast: the model's score of a breast, if it has one, with the study's clinical data put in.
-    clinical: what the report says of those, names and values.
+    person: whose study it is. others: what is kept of the other studies under the same identifier. clinical: what the report
+    says of those data, names and values.
     """
 
     plan: StudyPlan
@@ -85,6 +92,8 @@ class Job:
     context: ReportContext
     write: tuple[str, ...]
     out: Path
+    person: Person = patients.NOBODY
+    others: tuple[bytes, ...] = ()
     clinical: tuple[tuple[str, str], ...] = ()
 
 
@@ -123,7 +132,9 @@ def _rendered(result: StudyResult, context: ReportContext, write: tuple[str, ...
     if "cad-sr" in write:
         files[kinds.BY_NAME["cad-sr"].file] = sr_cad.render(result, context)
     if "tid1500" in write:
-        files[kinds.BY_NAME["tid1500"].file] = sr_tid1500.render(result, context)
+        files |= sr_tid1500.render(result, context)
+    if "tid1500-below" in write:
+        files |= sr_tid1500.render_below(result, context)
     if "pdf" in write:
         files |= pdf_dicom.render(result, context, report)
     if "gsps" in write:
@@ -193,7 +204,11 @@ def publish(job: Job) -> Published:
         When a picture is lost and cannot be drawn again, or a file cannot be written.
     """
     began = time.perf_counter()
-    result, context = result_of(job), job.context
+    context = job.context
+    alone = result_of(job)
+    visit = patients.Visit(job.person, priors.known(alone, context))
+    said = patients.said_of(visit, job.others)
+    result = replace(alone, earlier=said)
     below = store.study_folder(result.study.study_instance_uid)
     outputs = []
     for name, content in rendered(result, context, job.write).items():
@@ -202,7 +217,8 @@ def publish(job: Job) -> Published:
         outputs.append(Output(f"{below}/{name}", hashlib.sha256(content).hexdigest(), *uids))
     rows = tablerows.packed(rows_of_study(result, context, below))
     above = sum(finding.above_threshold for image in result.images for finding in image.findings)
-    return Published(tuple(outputs), rows, above, context.created, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return Published(tuple(outputs), rows, above, context.created, seconds, patients.packed(visit), priors.digest(said))
 
 
 def _uids(content: bytes) -> tuple[str, str, str]:

@@ -112,7 +112,9 @@ class Scorer:
             region = analysed.regions[index]
             normal, benign, malignant = (float(p) for p in outputs.probabilities[index])
             malignancy = float(outputs.malignancy[index])
-            tracking_id, tracking_uid = uids.tracking(image.header, number, self._bundle.identity.sha256, self._digest)
+            tracking_id, tracking_uid = uids.tracking(
+                image.header, region.kind, number, self._bundle.identity.sha256, self._digest
+            )
             found.append(
                 Finding(
                     number=number,
@@ -138,6 +140,7 @@ class Scorer:
             flags=analysed.flags,
             seconds=analysed.seconds,
             tissue=breast.tissue,
+            nipple=analysed.nipple,
         )
 
 

@@ -15,7 +15,7 @@ from mammoscan.core import clinical
 from mammoscan.core.domain import Analysed, Failed
 from mammoscan.core.errors import Reason, Stage
 from mammoscan.image.analyse import failed
-from mammoscan.run import codec, previews, publish, tasks, withdraw
+from mammoscan.run import codec, patients, previews, publish, tasks, withdraw
 from mammoscan.run.inventory import Status
 from mammoscan.run.ledger import ImageRecord, StudyRecord
 from mammoscan.run.pool import Crashed, Task
@@ -57,11 +57,15 @@ class Counts:
 class _Open:
     """A study on which work is going on. waiting: images by UID. fresh: how many were analysed now.
 
-    made: how many results were made now, failures among them.
+    made: how many results were made now, failures among them. held: all is known, and an earlier study of the same
+    identifier is to be reported first.
     """
 
     study: PlannedStudy
     waiting: dict[str, PlannedImage]
+    person: str
+    date: str
+    held: bool = False
     fresh: int = 0
     made: int = 0
 
@@ -118,7 +122,7 @@ class Pump:
 
     def _feed(self, studies: Iterable[PlannedStudy]) -> Iterator[Task[Key]]:
         for study in studies:
-            begun = self._open[study.uid] = _Open(study, {})
+            begun = self._open[study.uid] = self._opened(study)
             todo = []
             for image in study.images:
                 uid = image.written.sop_instance_uid
@@ -131,9 +135,30 @@ class Pump:
                     self._of_image[uid] = study.uid
                     task = self._image_task(image) if stands is False else self._content_task(image)
                     todo.append(task)
-            if not todo:
-                todo.append(self._report_task(begun))
-            yield from todo
+            yield from todo or self._to_be_reported(begun)
+
+    def _opened(self, study: PlannedStudy) -> _Open:
+        patient = next((i.header.patient for i in study.images if i.header.patient.patient_id), None)
+        person = self._engine.policy.person(patient.patient_id, patient.issuer) if patient else ""
+        if self._engine.inventory.crowded(person):
+            person = ""
+        return _Open(study, {}, person, study.images[0].written.study.study_date)
+
+    def _to_be_reported(self, begun: _Open) -> list[Task[Key]]:
+        """The task of a study's report; none, for now, where an earlier study of the same identifier is open.
+
+        A report says what an earlier study said: made before that one, it would have to be made again.
+        """
+        begun.held = bool(begun.person) and any(
+            other.person == begun.person and other.date < begun.date for other in self._open.values()
+        )
+        return [] if begun.held else [self._report_task(begun)]
+
+    def _let_go(self) -> None:
+        """A study is closed: what waited for it is reported."""
+        for begun in [begun for begun in self._open.values() if begun.held]:
+            for task in self._to_be_reported(begun):
+                self._engine.pool.add(task)
 
     def _image_task(self, image: PlannedImage) -> Task[Key]:
         engine = self._engine
@@ -146,7 +171,7 @@ class Pump:
     def _report_task(self, begun: _Open) -> Task[Key]:
         engine, study = self._engine, begun.study
         records = {i.written.sop_instance_uid: engine.ledger.image(i.written.sop_instance_uid) for i in study.images}
-        results = engine.planner.study_keys(study, engine.planner.contents(study))[1]
+        results = engine.planner.study_keys(study, engine.planner.contents(study), "")[1]
         before = engine.ledger.study(study.uid)
         same = before is not None and before.results == results
         # Other kinds of the same results keep the date, so that the files that stand change no byte.
@@ -154,7 +179,11 @@ class Pump:
         images = tuple(self._to_report(image, records[image.written.sop_instance_uid]) for image in study.images)
         context = engine.context(created)
         breast, told = self._breast(study)
-        job = publish.Job(study.plan, images, breast, engine.settings, context, engine.write, engine.out, told)
+        person = patients.person_of(study.images, engine.policy)
+        others = engine.ledger.patients.others(person.code, study.uid)
+        job = publish.Job(
+            study.plan, images, breast, engine.settings, context, engine.write, engine.out, person, others, told
+        )
         return Task((STUDY, study.uid), publish.attempt, (job,))
 
     def _breast(self, study: PlannedStudy) -> tuple[Score | None, tuple[tuple[str, str], ...]]:
@@ -240,7 +269,8 @@ class Pump:
             self._close(begun)
             self._reports.advance()
         else:
-            self._engine.pool.add(self._report_task(begun))
+            for task in self._to_be_reported(begun):
+                self._engine.pool.add(task)
 
     def _reported(self, uid: str, outcome: Any) -> None:
         begun = self._open[uid]
@@ -250,13 +280,18 @@ class Pump:
         else:
             self._unreported(begun.study, "its process was killed" if isinstance(outcome, Crashed) else outcome.detail)
             del self._open[uid]
+            self._let_go()
         self._reports.advance(failed=not good)
 
     def _stand(self, begun: _Open, outcome: publish.Published) -> None:
         """A study's reports are on disk: they are its results now."""
         engine, study = self._engine, begun.study
-        key, results = engine.planner.study_keys(study, engine.planner.contents(study))
-        reported = StudyRecord(key, results, outcome.created, outcome.outputs, outcome.above, outcome.rows)
+        key, results = engine.planner.study_keys(study, engine.planner.contents(study), outcome.claims)
+        person = patients.person_of(study.images, engine.policy).code
+        reported = StudyRecord(
+            key, results, outcome.created, outcome.outputs, outcome.above, outcome.rows, person, outcome.visit,
+            outcome.claims,
+        )  # fmt: skip
         engine.planner.list_images(study)
         engine.ledger.record_study(study.uid, reported)
         self._close(begun)
@@ -269,8 +304,10 @@ class Pump:
         """A study's results stand: its pictures are not needed any more."""
         for image in begun.study.images:
             previews.remove(previews.place(self._engine.out, image.key))
-        self._engine.inventory.done(begun.study.uid)
+        if begun.study.uid not in self._engine.ledger.patients.waiting:
+            self._engine.inventory.done(begun.study.uid)
         self._open.pop(begun.study.uid, None)
+        self._let_go()
 
     def _unreported(self, study: PlannedStudy, detail: str) -> None:
         """A study whose reports could not be written: its images fail, and the next run tries the report again.

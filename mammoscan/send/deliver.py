@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-_NAMES = {kind.sop_class_uid: kind.name for kind in KINDS}
+# Where two kinds have one class, the first names both.
+_NAMES = {kind.sop_class_uid: kind.name for kind in reversed(KINDS)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ def main() -> None:
         kinds = {
             "cad-sr": lambda: sr_cad.render(result, results.CONTEXT),
             "tid1500": lambda: sr_tid1500.render(result, results.CONTEXT),
+            "tid1500-below": lambda: sr_tid1500.render_below(result, results.CONTEXT),
             "pdf": lambda: pdf_dicom.render(result, results.CONTEXT, report),
             "gsps": lambda: gsps.render(result, results.CONTEXT, _displays(result)),
             "seg": lambda: seg.render(result, results.CONTEXT),

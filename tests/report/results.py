@@ -113,7 +113,7 @@ def finding(h: Header, n: int, score: float, *, x=300.0, y=400.0, kind=RegionKin
         kind, contour, (x - 60.25, y - 40.5, x + 60.25, y + 40.5), (x, y), area,
         area * 0.01 if h.spacing else None, 1.0, 7 if kind is RegionKind.CALCIFICATION else 0,
     )  # fmt: skip
-    identifier, unique = uids.tracking(h, n, CONTEXT.model.sha256, CONTEXT.config_digest)
+    identifier, unique = uids.tracking(h, kind, n, CONTEXT.model.sha256, CONTEXT.config_digest)
     return Finding(
         n, identifier, unique, region, Scores(0.2, 0.3, 0.5, score), score >= CONTEXT.threshold,
         np.linspace(0, 1, len(REGION_FEATURES)), np.linspace(0, 1, 49, dtype=np.float32).reshape(7, 7),

@@ -15,7 +15,7 @@ from mammoscan.report import gsps, pdf, seg
 from mammoscan.synthetic.dicom import Shown
 from tests.report import checkers, results, sources
 
-OURS = set(kinds.NAMES) - {"cad-sr", "tid1500"}
+OURS = set(kinds.NAMES) - {"cad-sr", "tid1500", "tid1500-below"}
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,11 @@ def test_highdicom_reads_the_same_masks_back(study):
             expected = seg.mask(finding.region.contour, header.rows, header.columns)
             assert expected.any()
             assert np.array_equal(masks[..., n].astype(bool), expected)
+
+
+def test_an_image_without_spacing_has_no_segmentation():
+    assert seg.render(results.awkward()["empty"], results.CONTEXT) == {}
+    assert seg.render(results.with_findings(), results.CONTEXT)
 
 
 def _nrrd(path):
@@ -327,10 +332,17 @@ def test_tracking_identifiers_and_uids_are_the_same_everywhere(study, tmp_path):
         for annotation in _read(objects, name).GraphicAnnotationSequence:
             in_gsps |= {(g.TrackingID, g.TrackingUID) for g in annotation.GraphicObjectSequence}
     assert in_gsps == shown
-    for name in ("mammography-cad-sr.dcm", "tid1500-sr.dcm"):
-        ds = _read(objects, name)
-        assert set(values(ds, "UID")) >= {uid for _, uid in expected}
-        assert {v for v in values(ds, "TextValue") if v in {i for i, _ in expected}} == {i for i, _ in expected}
+    reports = [name for name in objects if name.startswith(("tid1500", "not-for-presentation"))]
+    for group, known in (
+        (["mammography-cad-sr.dcm"], expected),
+        (reports, expected),
+        ([name for name in reports if name.startswith("tid1500")], shown),
+    ):
+        said = [_read(objects, name) for name in group]
+        every = {uid for ds in said for uid in values(ds, "UID")} & {uid for _, uid in expected}
+        assert every == {uid for _, uid in known}
+        texts = {v for ds in said for v in values(ds, "TextValue")}
+        assert texts & {i for i, _ in expected} == {i for i, _ in known}
     from mammoscan.report import tables
 
     rows = tables.rows_of_study(result, results.CONTEXT, "x")["findings"]

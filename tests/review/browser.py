@@ -23,10 +23,15 @@ MISSING = (
     if webdriver is None
     else ""
 )
-_ARGUMENTS = (
+ARGUMENTS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--force-device-scale-factor=1",
     "--window-size=1600,1000",
+)  # fmt: skip
+# WebGL in software, for pages that draw with it; names that are not this machine's lead nowhere.
+DRAWING = (
+    *(argument for argument in ARGUMENTS if argument != "--disable-gpu"), "--use-gl=angle", "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )  # fmt: skip
 PATIENCE = 60.0  # seconds: the machine may be busy
 
@@ -34,12 +39,12 @@ PATIENCE = 60.0  # seconds: the machine may be busy
 class Browser:
     """A browser of its own, with the few hands that a reader has."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, arguments: tuple[str, ...] = ARGUMENTS) -> None:
         self.downloads = folder / "downloads"
         self.downloads.mkdir(parents=True)
         options = webdriver.ChromeOptions()
         options.binary_location = CHROMIUM
-        for argument in (*_ARGUMENTS, f"--user-data-dir={folder / 'profile'}"):
+        for argument in (*arguments, f"--user-data-dir={folder / 'profile'}"):
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         options.add_experimental_option(
@@ -71,8 +76,8 @@ class Browser:
     def wait(self, selector: str):
         return self.until(lambda: self.all(selector), selector)
 
-    def until(self, holds, what: str = "it"):
-        end = time.monotonic() + PATIENCE
+    def until(self, holds, what: str = "it", patience: float = PATIENCE):
+        end = time.monotonic() + patience
         while time.monotonic() < end:
             if found := holds():
                 return found
@@ -128,4 +133,4 @@ def served(folder: Path):
             server.shutdown()
 
 
-__all__ = ["MISSING", "Browser", "By", "Keys", "served"]
+__all__ = ["DRAWING", "MISSING", "Browser", "By", "Keys", "served", "webdriver"]

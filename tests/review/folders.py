@@ -8,8 +8,12 @@ import numpy as np
 
 from mammoscan.core import store
 from mammoscan.core.domain import Age, AgeSource, Laterality, Patient, Sex
+from mammoscan.model import priors
 from mammoscan.report.tables import COLUMNS, header_line, lines, rows_of_study
 from mammoscan.review import study, worklist
+from mammoscan.run import patients
+from mammoscan.run.plan import PlannedImage
+from mammoscan.run.policy import Plain
 from tests.report import results
 
 # Everything that a page could take for something else than text.
@@ -58,7 +62,7 @@ def four(number=1, *, patient="", date="20260101", scores=(0.8, 0.4, 0.0, 0.05),
 def write(out, made, context=results.CONTEXT):
     """The tables, the pages and the work list of some studies."""
     rows = {name: [] for name in ("images", "findings", "studies")}
-    for result in sorted(made, key=lambda r: r.study.study_instance_uid):
+    for result in sorted(with_earlier(made, context), key=lambda r: r.study.study_instance_uid):
         below = store.study_folder(result.study.study_instance_uid)
         for name, content in study.render(result, context, ("report.pdf", "tid1500-sr.dcm")).items():
             store.write_if_changed(out / below / name, content)
@@ -67,6 +71,22 @@ def write(out, made, context=results.CONTEXT):
     tables(out, rows)
     worklist.write(out)
     return out
+
+
+def with_earlier(made, context=results.CONTEXT):
+    """Studies with what they say of one another, as a run finds it."""
+    visits = []
+    for result in made:
+        headers = [p.header for p in result.images] + [f.header for f in result.failed]
+        images = [PlannedImage(h, h, "", None) for h in headers]
+        visits.append(patients.Visit(patients.person_of(images, Plain()), priors.known(result, context)))
+    return [
+        dataclasses.replace(
+            result,
+            earlier=patients.said(visit, [v for v in visits if v is not visit and v.person.code == visit.person.code]),
+        )
+        for result, visit in zip(made, visits, strict=True)
+    ]
 
 
 def tables(out, rows):

@@ -28,7 +28,15 @@ def out(tmp_path_factory):
     hostile = dataclasses.replace(hostile, study=dataclasses.replace(hostile.study, accession_number=folders.HOSTILE))
     failed = results.outcomes()["all-failed"]
     earlier = folders.four(3, patient="DEMO-1", date="20230101", scores=(0.1, 0, 0, 0), age=63.0)
-    return folders.write(tmp_path_factory.mktemp("pages") / "out", [folders.four(1), hostile, failed, earlier])
+    made = [with_nipples(r) for r in (folders.four(1), hostile, failed, earlier)]
+    return folders.write(tmp_path_factory.mktemp("pages") / "out", made)
+
+
+def with_nipples(result):
+    """A study whose nipples were found."""
+    return dataclasses.replace(
+        result, images=tuple(dataclasses.replace(p, nipple=(860.0, 600.0)) for p in result.images)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +90,10 @@ def test_the_list_shows_the_most_suspicious_study_first_and_sorts_and_filters(br
         "0.050",
         "▲ 0.800",
     ]
-    assert browser.texts("table.list tbody tr:first-child td:nth-child(12)") == ["2023-01-01 (0.100)"]
+    assert browser.texts("table.list tbody tr:first-child td.earlier a") == ["2023-01-01"]
+    assert browser.texts("table.list tbody tr:first-child td.earlier span") == ["R 0.000, L 0.100, density ~b"]
+    assert browser.texts("table.list tbody tr:first-child td:nth-child(13)") == ["+0.700"]
+    assert browser.texts("table.list tbody tr:first-child td:nth-child(14)") == ["1"]
     (head,) = (b for b in browser.all("th button") if b.text == "Age")
     head.click()
     assert browser.texts("table.list tbody td:nth-child(5)") == ["63", "66", "66", "66"]
@@ -466,3 +477,35 @@ def test_twenty_thousand_studies(browser, tmp_path):
     assert codes == sorted(codes)
     browser.button("Last").click()
     assert browser.texts(".pager span") == ["page 200 of 200"]
+
+
+def test_a_finding_leads_to_its_counterpart_in_the_earlier_study_and_back(browser, out):
+    fresh(browser, out)
+    opened(browser)
+    browser.until(lambda: browser.texts(".bar a[href*='1.2.3.4.3']"), "the earlier study")
+    assert browser.texts(".before tbody th a") == ["2023-01-01"]
+    assert browser.texts(".before tbody td") == ["0.000 +0.050 since density ~b", "0.100 +0.700 since density ~b"]
+    cards = dict(zip(browser.texts(".findings .pick .number"), browser.texts(".findings p.earlier b"), strict=True))
+    assert cards == {"1": "seen before", "2": "seen before", "3": "new", "4": "new"}
+    said = browser.texts(".findings p.earlier")
+    assert (
+        said[0]
+        == "seen before on 2023-01-01, score then 0.100 (finding 1 of that study, places 0 mm apart). show it there"
+    )
+    assert said[1] == "new: no finding of its kind was reported at its place on 2023-01-01. "
+    assert "upper half, 59 mm from the nipple" in browser.texts(".findings .card p.muted")[0]
+    browser.all(".findings p.earlier a")[0].click()
+    browser.until(lambda: browser.texts(".bar h1 + span") == ["2023-01-01"], "the earlier study")
+    browser.until(lambda: browser.texts(".card.selected .pick .number") == ["1"], "its counterpart")
+    browser.until(lambda: browser.texts(".findings p.earlier"), "the way back")
+    assert browser.texts(".findings p.earlier")[0] == "seen again on 2026-01-01, score then 0.800. show it there"
+    assert "none of this patient" not in browser.js("return document.body.textContent")
+    browser.all(".findings p.earlier a")[0].click()
+    browser.until(lambda: browser.texts(".bar h1 + span") == ["2026-01-01"], "the later study")
+    browser.until(lambda: browser.texts(".card.selected .pick .number") == ["1"], "the finding")
+
+
+def test_the_page_says_how_scores_come_about(browser, out):
+    fresh(browser, out)
+    opened(browser)
+    assert browser.texts(".scoring li") == list(results.CONTEXT.model.scoring)

@@ -1,5 +1,6 @@
 """The work list: order, parts, earlier studies, and what is written again."""
 
+import csv
 import dataclasses
 import json
 import re
@@ -74,14 +75,35 @@ def test_an_earlier_study_of_the_same_patient_is_named_with_its_score(tmp_path):
         {"date": ""},
         {"date": "20200101"},
         {"age": 30.0},
-        {"age": None},
+        {"name": "Somebody^Else"},
     ],
-    ids=["without a date", "of the same day", "of another age", "of an unknown age"],
+    ids=["without a date", "of the same day", "of another age", "of another name"],
 )
 def test_no_earlier_study_is_claimed_where_facts_speak_against_it(tmp_path, later):
     first = folders.four(1, patient="A", date="20200101", age=60.0)
     second = folders.four(2, **{"patient": "A", "date": "20220101", "age": 62.0, **later})
     assert {r["prior_folder"] for r in rows(folders.write(tmp_path / "out", [first, second]))} == {""}
+
+
+def test_birth_dates_that_agree_make_up_for_an_age_that_is_unknown(tmp_path):
+    first = folders.four(1, patient="A", date="20200101", age=60.0)
+    second = folders.four(2, patient="A", date="20220101", age=None)
+    assert {r["prior_folder"] for r in rows(folders.write(tmp_path / "out", [first, second]))} == {"", "1.2.3.4.1"}
+
+
+def test_tables_of_before_there_were_earlier_studies_make_a_list_without_them(tmp_path):
+    out = folders.write(tmp_path / "out", [folders.four(1)])
+    path = out / "studies.csv"
+    with path.open(encoding="utf-8", newline="") as stream:
+        table = list(csv.DictReader(stream))
+    kept = [name for name in table[0] if not name.startswith(("earlier_", "findings_new", "findings_seen"))]
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, kept, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(table)
+    worklist.write(out)
+    (row,) = rows(out)
+    assert (row["patient"], row["prior_date"], row["change"], row["new"]) == ("DEMO-1", "", None, None)
 
 
 def test_studies_without_a_patients_code_are_never_one_patients(tmp_path):

@@ -79,8 +79,12 @@ def test_every_study_has_its_reports(demo_run):
     for row in _table(demo_run, "studies"):
         folder = demo_run / "studies" / row["study_instance_uid"]
         numbers = range(1, int(row["images_analysed"]) + 1)
+        shown = {f["sop_instance_uid"] for f in _table(demo_run, "findings") if f["above_threshold"] == "yes"}
+        assert shown, "some study of the demo has marks"
+        images = [i for i in _table(demo_run, "images") if i["study_instance_uid"] == row["study_instance_uid"]]
         assert {p.name for p in folder.iterdir()} == {
             "mammography-cad-sr.dcm", "report.pdf", "report-pdf.dcm", "tid1500-sr.dcm", "review.js",
+            *(f"tid1500-{n:02d}.dcm" for n, i in enumerate(images, 1) if i["sop_instance_uid"] in shown),
             *(f"review-{n:02d}.jpg" for n in numbers),
         }  # fmt: skip
 

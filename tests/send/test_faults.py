@@ -372,14 +372,16 @@ def test_the_queue_of_an_older_version_is_taken_over(made):
             )
             db.executemany(f"INSERT INTO sends VALUES ({', '.join('?' * len(old))})", rows)  # noqa: S608
             db.execute("UPDATE sends SET state = 'queued' WHERE path LIKE '%tid1500%'")
+        queued = [path for path in _objects(made) if "tid1500" in path.name]
+        assert len(queued) == 4, "the outcome, and the three images with marks"
         for path in _objects(made):
-            if "tid1500" not in path.name:
+            if path not in queued:
                 path.rename(path.with_suffix(".away"))
         peer.stored.clear()
         delivery, errors = _deliver(made, peer.to)
         assert errors == []
-        assert peer.stored == [Scp.TID1500]
-        assert (delivery.sent, delivery.unsent) == (1, 0)
+        assert peer.stored == [Scp.TID1500] * 4
+        assert (delivery.sent, delivery.unsent) == (4, 0)
 
 
 # ------------------------------------------------------------------ refusals

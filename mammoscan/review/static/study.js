@@ -6,6 +6,10 @@
   const { el, say, score, read, pages, feedback } = mammoscan;
   const ROWS = [["CC", "CC", "XCC", "XCCL", "XCCM", "FB"], ["MLO", "MLO", "ML", "LM", "LMO", "SIO", "ISO", "AT"]];
   const shown = { marks: true, below: false, heat: false, dense: false };  // as the reader left it, from study to study
+  const SEEN = { "seen-before": "seen before", new: "new", "not-comparable": "not comparable" };
+  const NOTHING = { none: "", studies: [], more: "", how: "" };  // of studies that were reported before earlier ones were looked for
+  const address = (folder) => `#/study/${encodeURIComponent(folder)}`;
+  let aim = null;  // a finding that is to be shown when its study is opened
   const HELP = [
     ["n / p", "next and previous study of the list"], ["Escape", "give up drawing, leave an enlarged view, go back to the list"],
     ["m, l", "marks, those below the operating point as well: on and off"], ["h, d", "heat (Grad-CAM), dense tissue: on and off"], ["i", "invert"], ["0", "fit all views, reset the window"],
@@ -54,6 +58,8 @@
       this.layout();
       this.close = () => { document.removeEventListener("keydown", this.keys); this.sizes.disconnect(); };
       say(`study of ${study.patient || "patient unknown"}, ${study.images.length} images`);
+      if (this.cards.has(aim)) { const uid = aim; requestAnimationFrame(() => this.select(uid, false)); }
+      aim = null;
       mammoscan.worklist.ready().then(() => this.neighbours());
     }
 
@@ -63,7 +69,7 @@
       const { study } = this;
       this.grid = el("div", { class: "grid" }, this.hung());
       this.panel = el("aside", { class: "panel", "aria-label": "Findings, feedback and facts" },
-        this.findings(), this.breasts(), this.missedSection(), this.reasons("Failed", "These images should have been analysed and could not be.", study.failed),
+        this.findings(), this.breasts(), this.earlierStudies(), this.missedSection(), this.reasons("Failed", "These images should have been analysed and could not be.", study.failed),
         this.reasons("Skipped", "Files of this study that the rules leave out.", study.skipped), this.files(), this.facts(), this.model());
       this.main.append(this.levels.node, this.bar(), this.tools(), el("div", { class: "desk" }, this.grid, this.panel));
     }
@@ -174,9 +180,40 @@
         el("table", { class: "features" }, el("caption", { class: "unseen", text: "Features" }), this.study.features.map(([name, unit, formula], i) => (finding.features[i] === "" ? null : el("tr", {}, el("th", { scope: "row" }, name, el("span", { class: "muted", text: formula })), el("td", { class: "number", text: finding.features[i] }), el("td", { text: unit }))))),
         el("p", { class: "muted", text: `${finding.id}; tracking UID ${finding.uid}; centre ${finding.centre.map(Math.round).join(", ")} px` }));
       const item = this.item(`finding/${finding.uid}`, { about: "finding", image: image.uid, number: finding.number, tracking: finding.uid, score: finding.score, box: finding.box, shape: "box", kind: finding.lesion || "" });
-      const node = el("li", { class: finding.above ? "card above" : "card", "data-uid": finding.uid }, pick, el("p", { class: "muted", text: `${finding.above ? "at or above" : "below"} the operating point; ${size}` }), item, more);
+      const node = el("li", { class: finding.above ? "card above" : "card", "data-uid": finding.uid }, pick, el("p", { class: "muted", text: `${finding.above ? "at or above" : "below"} the operating point; ${size}${finding.place ? `; ${finding.place}` : ""}` }), this.said(finding), item, more);
       this.cards.set(finding.uid, { node, pick, image, finding });
       return node;
+    }
+
+    /** What the earlier study says of a finding, with a way to its counterpart. */
+    said(finding) {
+      if (!finding.said) return null;
+      const earlier = this.study.earlier.studies[0];
+      const word = SEEN[finding.seen];
+      return el("p", { class: "earlier" }, el("b", { class: `seen-${finding.seen}`, text: word }), `${finding.said.slice(word.length)}. `, finding.then ? this.to(earlier.folder, finding.then, "show it there") : null);
+    }
+
+    /** A link to a finding of another study. */
+    to(folder, uid, text) {
+      return el("a", { href: address(folder), text, on: { click: () => { aim = uid; } } });
+    }
+
+    /** Scores and densities of earlier studies, or why there are none. */
+    earlierStudies() {
+      const { none, studies, more, how } = this.study.earlier || NOTHING;
+      if (!none && !studies.length) return null;
+      const cell = (study, side) => {
+        const breast = study.breasts[side], now = this.study.breasts.find((b) => b.side === side);
+        if (!breast) return el("td", { class: "muted", text: "not analysed" });
+        const by = now && study.same ? now.score - breast.score : null;
+        return el("td", {}, el("b", { text: score(breast.score) }), by === null ? null : el("span", { text: ` ${by < 0 ? "−" : "+"}${Math.abs(by).toFixed(3)} since` }), el("span", { class: "muted", text: ` density ${breast.density || "unknown"}` }));
+      };
+      return el("section", { class: "before" }, el("h2", { text: "Earlier studies" }),
+        none ? el("p", { class: "muted", text: none }) : el("table", { class: "facts" }, el("caption", { class: "unseen", text: "Scores and densities of earlier studies" }),
+          el("thead", {}, el("tr", {}, ["Date", "Right", "Left"].map((text) => el("th", { scope: "col", text })))),
+          el("tbody", {}, studies.map((study) => el("tr", {}, el("th", { scope: "row" }, el("a", { href: address(study.folder), text: study.date }), study.note ? el("span", { class: "muted", text: ` ${study.note}` }) : null), cell(study, "R"), cell(study, "L"))))),
+        more ? el("p", { class: "muted", text: more }) : null,
+        how ? el("details", {}, el("summary", { text: "seen before or new: the limits" }), el("p", { class: "muted", text: how })) : null);
     }
 
     reader() {
@@ -242,6 +279,7 @@
       const { model, point, created } = this.study;
       return el("section", {}, el("h2", { text: "Model and limits" }), el("ul", {}, model.limits.map((text) => el("li", { text }))),
         el("p", { class: "muted", text: `${model.name}, ${model.sha256.slice(0, 16)}…; mammoscan ${model.software}; report of ${created}. Operating point ${point.name}: ${point.cost}.` }),
+        model.scoring && model.scoring.length ? el("details", { class: "scoring" }, el("summary", { text: "how scores come about" }), el("ul", {}, model.scoring.map((text) => el("li", { text })))) : null,
         el("p", { class: "muted", text: "Heat shows which parts of a region's crop spoke for malignancy, relative to the strongest part of that crop; it is no outline of a lesion and cannot be compared between findings." }));
     }
 
@@ -354,12 +392,25 @@
       }
       this.where.textContent = place >= 0 ? `${(place + 1).toLocaleString("en")} of ${count.toLocaleString("en")}` : "";
       const row = mammoscan.worklist.rowOf(this.study.folder);
-      if (row && row.prior_folder) this.earlier.replaceChildren("earlier ", el("a", { href: `#/study/${encodeURIComponent(row.prior_folder)}`, text: row.prior_date, title: "earlier study with the same patient ID and sex, and an age that fits; the issuer of the ID is not compared" }), row.prior_score === null ? "" : ` (${score(row.prior_score)})`);
+      const said = [];
+      if (row && row.prior_folder) said.push("earlier ", el("a", { href: address(row.prior_folder), text: row.prior_date, title: "earlier study of the same patient" }), row.prior_score === null ? "" : ` (${score(row.prior_score)})`);
+      const later = mammoscan.worklist.later(this.study.folder);
+      for (const { folder, date } of later) said.push(said.length ? ", later " : "later ", el("a", { href: address(folder), text: date, title: "later study of the same patient" }));
+      this.earlier.replaceChildren(...said);
+      for (const { folder, date } of later) mammoscan.openStudy(folder).then((study) => this.seenAgain(study, date), () => undefined);
       // The next study's pictures come while this one is read.
       if (after) {
         setTimeout(() => mammoscan.openStudy(after).then((study) => {
           for (const image of study.images) if (image.picture) new Image().src = `studies/${study.folder}/${image.picture}`;
         }, () => undefined), 300);
+      }
+    }
+
+    /** Findings of a later study that were seen before lead there from their counterparts here. */
+    seenAgain(study, date) {
+      for (const finding of study.images.flatMap((image) => image.findings)) {
+        const here = this.cards.get(finding.then);
+        if (here) here.pick.after(el("p", { class: "earlier" }, `seen again on ${date}, score then ${score(finding.score)}. `, this.to(study.folder, finding.uid, "show it there")));
       }
     }
 

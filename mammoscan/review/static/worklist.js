@@ -30,6 +30,8 @@ mammoscan.worklist = (() => {
     { name: "failed", title: "Images", number: true, down: true },
     { name: "flags", title: "Flags" },
     { name: "prior_date", title: "Earlier study", down: true },
+    { name: "change", title: "Change", number: true, down: true },
+    { name: "new", title: "New above", number: true, down: true },
     { name: "read", title: "Read" },
   ];
 
@@ -124,6 +126,17 @@ mammoscan.worklist = (() => {
     return about.points.map(([name, threshold]) => `${name}: ${Number(threshold).toFixed(3)}`).join("; ");
   }
 
+  const changed = (by) => (by === null ? "" : `${by < 0 ? "−" : "+"}${Math.abs(by).toFixed(3)}`);
+
+  /** The earlier study of the same patient, with what was said then. */
+  function earlier(row, prior) {
+    if (!prior) return el("td", { class: "muted", text: value(row, "prior_reason") === "not-certain" ? "not certain" : "", title: value(row, "prior_reason") === "not-certain" ? "studies under this patient's identifier of which it is not certain that they are of one person" : null });
+    const said = ["right", "left"].map((side) => [side[0].toUpperCase(), value(row, `prior_${side}`)]).filter(([, v]) => v !== null).map(([side, v]) => `${side} ${score(v)}`);
+    const density = value(row, "prior_density");
+    return el("td", { class: "earlier" }, el("a", { href: `#/study/${encodeURIComponent(prior)}`, title: "earlier study of the same patient in this folder", text: value(row, "prior_date") }),
+      el("span", { class: "muted", text: [...said, density && `density ${density}`].filter(Boolean).join(", ") }));
+  }
+
   pages.list = (main) => {
     document.title = "mammoscan review: work list";
     const exporter = mammoscan.feedback.exporter();
@@ -204,7 +217,8 @@ mammoscan.worklist = (() => {
         cell(String(value(row, "findings")), "number"),
         el("td", { class: failed || value(row, "score") === null ? "number failed" : "number", text: failed ? `${value(row, "images")}, ${failed} failed` : String(value(row, "images")) }),
         el("td", { class: "flags", title: flags.join(", ") }, flags.slice(0, 3).map((f) => el("span", { class: "flag", text: f })), flags.length > 3 ? el("span", { text: `+${flags.length - 3}` }) : null),
-        el("td", {}, prior ? el("a", { href: `#/study/${encodeURIComponent(prior)}`, title: "earlier study in this folder with the same patient ID and sex, and an age that fits; the issuer of the ID is not compared", text: `${value(row, "prior_date")}${value(row, "prior_score") === null ? "" : ` (${score(value(row, "prior_score"))})`}` }) : null),
+        earlier(row, prior),
+        cell(changed(value(row, "change")), "number"), cell(value(row, "new") === null ? "" : String(value(row, "new")), "number"),
         el("td", {}, mark));
       made.addEventListener("click", (event) => { if (!event.target.closest("a,button") && !String(getSelection())) location.hash = href; });
       return made;
@@ -232,7 +246,7 @@ mammoscan.worklist = (() => {
     main.append(
       el("header", { class: "bar" }, el("h1", { text: "Work list" }), count, exporter.button, mammoscan.themeButton()),
       filters, table, el("footer", { class: "foot" }, pager, more,
-        el("p", { class: "muted", text: `▲ at or above the operating point of a breast (${points()}). ~ density estimated from the pixels. Scores rank by how much a region looks like the malignant lesions of the training data: no probability of cancer, and a low one excludes nothing. Read marks and feedback are kept in this browser alone.` })));
+        el("p", { class: "muted", text: `▲ at or above the operating point of a breast (${points()}). ~ density estimated from the pixels. Change: of the study's score since the earlier study, where one model scored both. New above: findings at or above the operating point that the earlier study did not report. Scores rank by how much a region looks like the malignant lesions of the training data: no probability of cancer, and a low one excludes nothing. Read marks and feedback are kept in this browser alone.` })));
     if (!mammoscan.store.kept) filters.after(el("p", { class: "bad", text: "This browser keeps nothing for this page: export feedback before you close it." }));
     draw(true);
     drawn = draw;
@@ -251,5 +265,10 @@ mammoscan.worklist = (() => {
     return () => { drawn = null; document.removeEventListener("keydown", keys); };
   };
 
-  return { around, rowOf, has: (folder) => folders.has(folder), ready: () => loading };
+  /** The studies that name this one as their earlier study, by date: of those that are loaded. */
+  function later(folder) {
+    return rows.filter((r) => value(r, "prior_folder") === folder).map((r) => ({ folder: value(r, "folder"), date: value(r, "date") })).sort((a, b) => (a.date < b.date ? -1 : 1));
+  }
+
+  return { around, rowOf, later, has: (folder) => folders.has(folder), ready: () => loading };
 })();
