@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,6 +147,24 @@ def test_kinds_follow_from_the_cells():
     many = [_film(f"p{n}", "L", "normal", {"clinical_note": f"text {n}"}) for n in range(clinical.MOST + 1)]
     with pytest.raises(LabelError, match="13 different values that are not all numbers"):
         clinical.columns_of(many)
+
+
+def test_the_figure_with_clinical_data_withheld_is_that_of_the_folds_own_scores_told_nothing(made):
+    def withheld(*names):
+        examples = _with(made, *names)
+        _, scores = _out_of_fold(made, examples)
+        outcome = SimpleNamespace(
+            examples=examples, fold=made.fold, models=[SimpleNamespace(breast=score) for score in scores]
+        )
+        found = stacking.breast_rows(examples, made.image, np.ones(len(made.image), bool))
+        return evaluate._withheld(outcome, found), found, scores
+
+    odds, found, scores = withheld("family")
+    for (members, x), said in zip(found, odds.tolist(), strict=True):
+        score = scores[made.fold[members[0]]]
+        means = np.concatenate([x[:2], score.mean[2:]])
+        assert said == pytest.approx(score.log_odds(means[None])[0])
+    assert len(withheld()[0]) == 0
 
 
 def test_without_columns_examples_and_their_digest_are_what_they_were(made):
