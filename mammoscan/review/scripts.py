@@ -12,7 +12,12 @@ from typing import Any
 
 def call(function: str, *values: Any) -> bytes:
     """A script that calls a function of the page with JSON values. The same values give the same bytes."""
-    return f"mammoscan.{function}({','.join(map(literal, values))});\n".encode("ascii")
+    return called(function, *map(literal, values))
+
+
+def called(function: str, *literals: str) -> bytes:
+    """``call``, of values that are literals already."""
+    return f"mammoscan.{function}({','.join(literals)});\n".encode("ascii")
 
 
 def literal(value: Any) -> str:

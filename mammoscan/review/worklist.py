@@ -1,18 +1,21 @@
-"""The work list of a results folder: ``index.html`` and what it loads, made from the tables.
+"""The work list of a results folder: ``index.html`` and what it loads, made from rows of the tables.
 
-Studies stand in the order of their scores, the most suspicious first, in scripts of ``CHUNK`` studies each, so that a
-page opens a list of any length by its first ones. The tables are read once, side by side; what must be sorted is kept in
-a temporary file, so that memory does not grow with the archive. Only files that differ are written, each whole.
+Studies stand in the order of their scores, the most suspicious first, in scripts of some thousand studies each (``ranking``),
+so that a page opens a list of any length by its first ones. A run lists the studies whose rows changed and writes the scripts
+that hold them; from the tables alone the same bytes are made anew. Only files that differ are written, each whole.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import functools
 import hashlib
+import io
 import json
+import re
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib.resources import files
 from itertools import groupby
 from operator import itemgetter
@@ -23,8 +26,10 @@ from mammoscan.core import store
 from mammoscan.core.domain import Flag
 from mammoscan.core.errors import MachineError, UsageError
 from mammoscan.core.tablefile import clean
+from mammoscan.report.tables import COLUMNS as TABLES
 from mammoscan.report.tables import rows_of
 from mammoscan.review import scripts
+from mammoscan.review.ranking import CHUNK, LONGEST, Listed, Ranking, Row, Script, iso
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,19 +38,15 @@ if TYPE_CHECKING:
 INDEX = "index.html"
 FOLDER = "review"  # below the results folder
 LIST = "studies.js"  # in it: how many studies there are, and in which scripts
-FORMAT = 1
-CHUNK = 1000  # studies in a script
-# What a study's row holds, in this order. The page reads it by these names.
-COLUMNS = (
-    "folder", "patient", "accession", "date", "age", "right", "left", "score", "above", "density", "images", "failed",
-    "skipped", "flags", "findings", "outside", "prior_date", "prior_folder", "prior_score", "prior_right", "prior_left",
-    "prior_density", "change", "new", "prior_reason",
-)  # fmt: skip
+FORMAT = 2
+COLUMNS = Row._fields  # of a study's row; the page reads it by these names
 # Images of kinds that the model was not trained on: its scores of them are the least to be relied on.
 OUTSIDE = frozenset({
     Flag.IMPLANT, Flag.PARTIAL_VIEW, Flag.CONTRAST, Flag.STEREOTACTIC, Flag.MAGNIFICATION, Flag.SPOT, Flag.FOR_PROCESSING,
 })  # fmt: skip
 _OUTSIDE = frozenset(flag.value for flag in OUTSIDE)
+# Of what a study's place and row in the list are made, beside its rows of the tables.
+ROWS = hashlib.sha256(f"{COLUMNS} {sorted(_OUTSIDE)} {CHUNK} {LONGEST} {__version__}".encode()).hexdigest()[:12]
 _ESTIMATE = "pixel-estimate"
 _EARLIER = (
     "study_date", "folder", "malignancy", "malignancy_right", "malignancy_left", "density_right", "density_left", "same_model",
@@ -53,10 +54,11 @@ _EARLIER = (
 )  # fmt: skip
 _TABLES = ("studies.csv", "images.csv")
 _UNKNOWN = {"", "unknown"}
+_SCRIPT = re.compile(r"studies-[0-9a-f]+(-\d+)?\.js")
 
 
 def write(out: Path) -> int:
-    """Bring the work list up to date with the tables; how many studies it holds.
+    """Make the work list of the tables anew; how many studies it holds.
 
     Raises
     ------
@@ -68,40 +70,61 @@ def write(out: Path) -> int:
         When a file cannot be written.
     """
     check(out)
-    folder = out / FOLDER
-    digests: list[str] = []
     try:
-        with contextlib.closing(_sorted(out)) as rows:
-            points, models, count = _said(rows)
-            for number, part in enumerate(_chunks(rows), 1):
-                content = scripts.call("chunk", number, part)
-                store.write_if_changed(folder / chunk_name(number), content)
-                digests.append(hashlib.sha256(content).hexdigest()[:12])
+        with contextlib.closing(sqlite3.connect("")) as db:  # a file without a name, that goes with the connection
+            db.execute("PRAGMA cache_size = -16384")
+            db.execute("PRAGMA journal_mode = OFF")
+            ranking = Ranking(db)
+            for study in _studies(out):
+                ranking.put(study)
+            return update(out, ranking, whole=True)
     except sqlite3.Error as error:
         raise MachineError(
             f"the studies of the work list cannot be sorted: {error}",
             path=out,
             remedy="make room for temporary files, or set TMPDIR to a folder that has some",
         ) from error
+
+
+def update(out: Path, ranking: Ranking, *, whole: bool) -> int:
+    """Write the parts of the list that changed, or hold all of them against what lies there; how many studies it holds.
+
+    Raises
+    ------
+    OSError
+        When a file cannot be written.
+    """
+    folder = out / FOLDER
+    for part in ranking.parts():
+        if whole or part.scripts is None:
+            ranking.written(part, [_script(folder, part.name(n), rows) for n, rows in enumerate(ranking.rows(part), 1)])
     for name, asset in _assets().items():
         if name != INDEX:
             store.write_if_changed(folder / name, asset)
+    made = [script for part in ranking.parts() for script in part.scripts or ()]
+    points, models = ranking.said()
+    count = sum(script.studies for script in made)
     listed = {
         "format": FORMAT,
         "notice": NOTICE,
         "software": __version__,
         "columns": COLUMNS,
         "studies": count,
-        "chunk": CHUNK,
-        "digests": digests,
+        "scripts": [astuple(script) for script in made],
         "points": points,
         "models": models,
     }
     content = scripts.call("list", listed)
     store.write_if_changed(folder / LIST, content)
     store.write_if_changed(out / INDEX, _index(content))
-    _remove_chunks(folder, len(digests))
+    _remove_scripts(folder, {script_name(script.name) for script in made})
     return count
+
+
+def _script(folder: Path, name: str, rows: list[str]) -> Script:
+    content = scripts.called("chunk", scripts.literal(name), f"[{','.join(rows)}]")
+    store.write_if_changed(folder / script_name(name), content)
+    return Script(name, len(rows), hashlib.sha256(content).hexdigest()[:12])
 
 
 def check(out: Path) -> None:
@@ -116,7 +139,7 @@ def remove(out: Path) -> None:
     folder = out / FOLDER
     if not (folder / LIST).exists():
         return
-    _remove_chunks(folder, 0)
+    _remove_scripts(folder, set())
     for path in (out / INDEX, *(folder / name for name in _assets()), folder / LIST):
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # something else lies there
@@ -124,17 +147,17 @@ def remove(out: Path) -> None:
 
 
 def state(out: Path) -> str:
-    """What tells whether the work list is that of the tables: their sizes and times, and its own; '' where it is missing."""
+    """What tells whether the work list was written by this version and not touched since; '' where it is missing."""
     try:
-        found = [(out / name).stat() for name in (*_TABLES, INDEX, f"{FOLDER}/{LIST}")]
+        found = [(out / name).stat() for name in (INDEX, f"{FOLDER}/{LIST}")]
     except OSError:
         return ""
     return json.dumps([_version(), *((s.st_size, s.st_mtime_ns) for s in found)])
 
 
-def chunk_name(number: int) -> str:
-    """The script with the ``number``-th thousand of studies."""
-    return f"studies-{number:04d}.js"
+def script_name(name: str) -> str:
+    """The file of a script with a part of the studies."""
+    return f"studies-{name}.js"
 
 
 # --------------------------------------------------------------------------- files that are always the same
@@ -149,7 +172,7 @@ def _assets() -> dict[str, bytes]:
 
 @functools.cache
 def _version() -> str:
-    digest = hashlib.sha256(f"{FORMAT} {COLUMNS} {sorted(_OUTSIDE)} {CHUNK} {__version__}".encode())
+    digest = hashlib.sha256(f"{FORMAT} {ROWS}".encode())
     for name, content in _assets().items():
         digest.update(name.encode() + content)
     return digest.hexdigest()[:12]
@@ -162,11 +185,10 @@ def _index(listed: bytes) -> bytes:
     return page.replace(b"@list@", version.encode())
 
 
-def _remove_chunks(folder: Path, kept: int) -> None:
-    number = kept + 1
-    while (path := folder / chunk_name(number)).exists():
-        path.unlink()
-        number += 1
+def _remove_scripts(folder: Path, kept: set[str]) -> None:
+    for path in folder.glob("studies-*.js"):
+        if _SCRIPT.fullmatch(path.name) and path.name not in kept:
+            path.unlink()
 
 
 # --------------------------------------------------------------------------- rows
@@ -181,37 +203,19 @@ class _OfImages:
     outside: bool = False
 
 
-def _sorted(out: Path) -> sqlite3.Connection:
-    """The studies of the tables in a temporary data base."""
-    db = sqlite3.connect("")  # a file without a name, that goes with the connection
-    db.execute("PRAGMA cache_size = -16384")
-    db.execute("PRAGMA journal_mode = OFF")
-    db.execute("CREATE TABLE study (uid TEXT PRIMARY KEY, score REAL, row TEXT, point TEXT, model TEXT) WITHOUT ROWID")
-    try:
-        with db:
-            db.executemany("INSERT OR REPLACE INTO study VALUES (?, ?, ?, ?, ?)", _studies(out))
-    except BaseException:
-        db.close()
-        raise
-    return db
+def listed(images: bytes, studies: bytes) -> Listed | None:
+    """A study of the list, given its lines of the tables in their plain form; None where it has none."""
+    rows = list(_cells("studies", studies))
+    return _study(rows[-1], _together(list(_cells("images", images)))) if rows else None
 
 
-def _said(db: sqlite3.Connection) -> tuple[list[list[str]], list[str], int]:
-    """The operating points of breasts (name, score) and the models that the studies were scored with, and their number."""
-    points = [json.loads(p) for (p,) in db.execute("SELECT DISTINCT point FROM study ORDER BY 1")]
-    models = [m for (m,) in db.execute("SELECT DISTINCT model FROM study ORDER BY 1")]
-    (count,) = db.execute("SELECT count(*) FROM study").fetchone()
-    return points, models, int(count)
+def _cells(table: str, lines: bytes) -> Iterator[dict[str, str]]:
+    names = [column.name for column in TABLES[table]]
+    for row in csv.reader(io.StringIO(lines.decode(), newline="")):
+        yield dict(zip(names, map(clean, row), strict=True))
 
 
-def _chunks(db: sqlite3.Connection) -> Iterator[list[list[Any]]]:
-    """The rows, the most suspicious study first and those without a score last, a thousand at a time."""
-    cursor = db.execute("SELECT row FROM study ORDER BY score IS NULL, score DESC, uid")
-    while part := cursor.fetchmany(CHUNK):
-        yield [json.loads(row) for (row,) in part]
-
-
-def _studies(out: Path) -> Iterator[tuple[Any, ...]]:
+def _studies(out: Path) -> Iterator[Listed]:
     """Rows of the studies' table with what their images say; both tables are in the order of StudyInstanceUID."""
     with contextlib.ExitStack() as stack:
         studies, images = (_rows(stack, out / name) for name in _TABLES)
@@ -244,50 +248,53 @@ def _together(images: list[dict[str, str]]) -> _OfImages:
     return _OfImages(density, ";".join(flags), bool(_OUTSIDE & set(flags)))
 
 
-def _study(row: dict[str, str], said: _OfImages) -> tuple[Any, ...]:
-    score, age = _number(row["malignancy"]), _number(row["age"])
-    folder = row["folder"].rpartition("/")[2]
-    shown = [
-        folder,
-        row["patient_id"],
-        row["accession_number"],
-        _iso(row["study_date"]),
-        None if age is None else round(age, 1),
-        _short(_number(row["malignancy_right"])),
-        _short(_number(row["malignancy_left"])),
-        _short(score),
-        row["above_threshold"] == "yes",
-        said.density,
-        int(row["images_analysed"] or 0),
-        int(row["images_failed"] or 0),
-        int(row["files_skipped"] or 0),
-        said.flags,
-        int(row["findings_above"] or 0),
-        said.outside,
-        *_earlier(row, score),
-    ]
-    point = json.dumps([row["operating_point"], row["threshold"]])
-    return row["study_instance_uid"], _short(score), json.dumps(shown), point, row["model_sha256"]
+def _study(row: dict[str, str], said: _OfImages) -> Listed:
+    malignancy, left, right, age = (
+        _number(row[name]) for name in ("malignancy", "malignancy_left", "malignancy_right", "age")
+    )
+    shown = Row(
+        folder=row["folder"].rpartition("/")[2],
+        patient=row["patient_id"],
+        accession=row["accession_number"],
+        date=iso(row["study_date"]),
+        age=None if age is None else round(age, 1),
+        right=_short(right),
+        left=_short(left),
+        score=_short(malignancy),
+        above=row["above_threshold"] == "yes",
+        density=said.density,
+        images=int(row["images_analysed"] or 0),
+        failed=int(row["images_failed"] or 0),
+        skipped=int(row["files_skipped"] or 0),
+        flags=said.flags,
+        findings=int(row["findings_above"] or 0),
+        outside=said.outside,
+        **_earlier(row, malignancy),
+    )
+    return Listed(
+        uid=row["study_instance_uid"], malignancy=malignancy, left=left, right=right, shown=shown,
+        said=(row["operating_point"], row["threshold"], row["model_sha256"]),
+    )  # fmt: skip
 
 
-def _earlier(row: dict[str, str], score: float | None) -> list[Any]:
+def _earlier(row: dict[str, str], score: float | None) -> dict[str, Any]:
     """What a study's row says of the earlier one; scores of two models make no change."""
     # Tables of before there were such columns have none of them.
     then = {name: row.get(f"earlier_{name}", "") for name in _EARLIER}
     before = _number(then["malignancy"])
     comparable = then["same_model"] == "yes"
     densities = dict.fromkeys((then["density_right"], then["density_left"]))
-    return [
-        _iso(then["study_date"]),
-        then["folder"].rpartition("/")[2],
-        _short(before),
-        _short(_number(then["malignancy_right"])),
-        _short(_number(then["malignancy_left"])),
-        ", ".join(filter(None, densities)),
-        round(score - before, 4) if score is not None and before is not None and comparable else None,
-        int(row["findings_new"]) if row.get("findings_new") else None,
-        then["reason"],
-    ]
+    return {
+        "prior_date": iso(then["study_date"]),
+        "prior_folder": then["folder"].rpartition("/")[2],
+        "prior_score": _short(before),
+        "prior_right": _short(_number(then["malignancy_right"])),
+        "prior_left": _short(_number(then["malignancy_left"])),
+        "prior_density": ", ".join(filter(None, densities)),
+        "change": round(score - before, 4) if score is not None and before is not None and comparable else None,
+        "new": int(row["findings_new"]) if row.get("findings_new") else None,
+        "prior_reason": then["reason"],
+    }
 
 
 def _number(cell: str) -> float | None:
@@ -296,7 +303,3 @@ def _number(cell: str) -> float | None:
 
 def _short(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
-
-
-def _iso(date: str) -> str:
-    return f"{date[:4]}-{date[4:6]}-{date[6:8]}" if len(date) == 8 and date.isdigit() else ""

@@ -50,6 +50,19 @@ CREATE INDEX files_instance ON files (instance);
 CREATE TABLE todo (study TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE twins (instance TEXT PRIMARY KEY, files TEXT NOT NULL, verdict TEXT NOT NULL) WITHOUT ROWID
 """
+# lines: what ``files.csv`` holds, bytes of every line; fresh_lines: paths whose lines changed since, whoever changed them.
+# Not OR IGNORE: what the statement says that fires a trigger counts in it.
+KEPT_TABLES = (
+    "CREATE TABLE IF NOT EXISTS lines (path TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS fresh_lines (path TEXT PRIMARY KEY) WITHOUT ROWID",
+    "CREATE TRIGGER IF NOT EXISTS line_made AFTER INSERT ON files BEGIN INSERT INTO fresh_lines "
+    "SELECT new.path WHERE NOT EXISTS (SELECT 1 FROM fresh_lines WHERE path = new.path); END",
+    "CREATE TRIGGER IF NOT EXISTS line_changed "
+    "AFTER UPDATE OF size, status, stage, code, detail, study, instance ON files BEGIN INSERT INTO fresh_lines "
+    "SELECT new.path WHERE NOT EXISTS (SELECT 1 FROM fresh_lines WHERE path = new.path); END",
+    "CREATE TRIGGER IF NOT EXISTS line_gone AFTER DELETE ON files BEGIN INSERT INTO fresh_lines "
+    "SELECT old.path WHERE NOT EXISTS (SELECT 1 FROM fresh_lines WHERE path = old.path); END",
+)
 _PAGE = 500  # rows read at once
 _MOST = 100  # studies of an identifier that are brought into order
 _INSERT = """
@@ -138,6 +151,19 @@ class Line:
     detail: str
     study: str
     instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class LineEdit:
+    """A file whose line in ``files.csv`` is to be changed. line: None where the file is no longer listed.
+
+    before: bytes of unchanged lines between the edit before and this one; old: those of its own.
+    """
+
+    path: str
+    line: Line | None
+    before: int
+    old: int
 
 
 class Inventory:
@@ -471,6 +497,40 @@ class Inventory:
             for path, size, status, *rest in page:
                 yield Line(path, size, Status(status), *rest)
             after = page[-1][0]
+
+    def line_edits(self, *, whole: bool) -> Iterator[LineEdit]:
+        """What is to be changed in ``files.csv``, by path. Each is to be answered by ``written``.
+
+        whole: there is no table that could be changed: every line is an edit.
+        """
+        if whole:
+            self._db.execute("DELETE FROM lines")
+            for line in self.lines():
+                yield LineEdit(line.path, line, 0, 0)
+            self._db.execute("DELETE FROM fresh_lines")
+            return
+        last = ""
+        while page := self._db.execute(
+            "SELECT fresh_lines.path, lines.bytes, size, status, stage, code, detail, study, instance FROM fresh_lines "
+            "LEFT JOIN files USING (path) LEFT JOIN lines USING (path) "
+            "WHERE fresh_lines.path > ? ORDER BY fresh_lines.path LIMIT ?",
+            (last, _PAGE),
+        ).fetchall():
+            for path, old, size, status, *rest in page:
+                (before,) = self._db.execute(
+                    "SELECT coalesce(sum(bytes), 0) FROM lines WHERE path > ? AND path < ?", (last, path)
+                ).fetchone()
+                last = path
+                listed = None if status is None else Line(path, size, Status(status), *rest)
+                yield LineEdit(path, listed, before, old or 0)
+
+    def written(self, path: str, size: int) -> None:
+        """Note that the table that is being made holds a file's line of so many bytes; 0 for none."""
+        if size:
+            self._db.execute("INSERT OR REPLACE INTO lines VALUES (?, ?)", (path, size))
+        else:
+            self._db.execute("DELETE FROM lines WHERE path = ?", (path,))
+        self._db.execute("DELETE FROM fresh_lines WHERE path = ?", (path,))
 
     def counts(self) -> dict[tuple[Status, str], int]:
         """How many files are listed with a status and a code."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mammoscan.core import faults, store
 from mammoscan.core.errors import Reason, Stage, UsageError
+from mammoscan.review.ranking import Ranking
 from mammoscan.run import codec, inventory, patients, tablerows
 from mammoscan.send import queue
 from mammoscan.send.objects import ResultObject
@@ -179,10 +180,10 @@ class Ledger:
         self.foreign = str(self._changes()) != self._meta("changes") if found == str(SCHEMA) else False
         if found != str(SCHEMA):
             self._make(old=found == "1")
-        for statement in _LATER_TABLES.split(
-            ";"
-        ):  # a state file of this schema may have been made before there were these
+        # A state file of this schema may have been made before there were these.
+        for statement in (*_LATER_TABLES.split(";"), *inventory.KEPT_TABLES):
             self._db.execute(statement)
+        self.ranking = Ranking(self._db)  # of the work list
         self._db.commit()
 
     def _make(self, *, old: bool) -> None:

@@ -58,7 +58,7 @@ LOOK_SECONDS = 300.0  # after which the tables are brought up to date while a ru
 LOOK_SHARE = 20  # and at least as many times as long as that took
 _READER = "reader"  # notes of the ledger: with what headers were read,
 _RULES = "rules"  # and what decided results in the last run
-_LISTED = "review"  # and of what the work list was made
+_LISTED = "review"  # and the work list as it was written
 
 
 def run(config: RunConfig, console: Console) -> RunSummary:
@@ -480,8 +480,7 @@ class Run:
         began = time.monotonic()
         if began - self._looked >= self._patience:
             tables.write(self.ledger, self.inventory, self.config.out, self.form)
-            if self.config.review:
-                worklist.write(self.config.out)
+            self._list_for_review()
             self._looked = time.monotonic()
             self._patience = max(LOOK_SECONDS, LOOK_SHARE * (self._looked - began))
 
@@ -542,8 +541,11 @@ class Run:
         out = self.config.out
         if not self.config.review:
             worklist.remove(out)
-        elif self.ledger.fact(_LISTED) != (listed := worklist.state(out)) or not listed:
-            worklist.write(out)
+            return
+        ranking, lying = self.ledger.ranking, worklist.state(out)
+        touched = not lying or self.ledger.fact(_LISTED) != lying
+        if touched or ranking.pending():
+            worklist.update(out, ranking, whole=touched)
             self.ledger.note(_LISTED, worklist.state(out))
 
     def _summary(self) -> RunSummary:
@@ -576,7 +578,7 @@ class Run:
             removed=self.counts.removed,
             operating_point=f"operating point {self.point.name}: {words.cost(self.point.cost)}",
             withdrawn=self.counts.withdrawn,
-            most_suspicious=tables.most_suspicious(self.ledger, self.config.out),
+            most_suspicious=tables.most_suspicious(self.ledger),
         )
 
     def _lost_record(self, uid: str, tabled: str) -> None:

@@ -9,37 +9,38 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import heapq
 import json
 import os
 from typing import TYPE_CHECKING
 
 from mammoscan.core import store
-from mammoscan.core.domain import SuspiciousStudy
 from mammoscan.core.errors import Reason
 from mammoscan.core.tableforms import PLAIN
-from mammoscan.report.tables import COLUMNS, header_line, lines, rows_of
+from mammoscan.report.tables import COLUMNS, header_line, lines
+from mammoscan.review import worklist
 from mammoscan.run import publish, tablerows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from mammoscan.core.domain import SuspiciousStudy
     from mammoscan.core.tableforms import Form
     from mammoscan.report.tables import Column
     from mammoscan.run.inventory import Inventory, Line
     from mammoscan.run.ledger import Ledger
 
 MOST_SUSPICIOUS = 3  # studies that are named when a run is over
-# Notes of the ledger: the files as they were written last, whether something was changed since, and what is to be read first.
-_WRITTEN, _STALE, _FIRST = "tables", "stale", "suspicious"
+# Notes of the ledger: the files as they were written last, and whether something was changed since.
+_WRITTEN, _STALE = "tables", "stale"
 _READABLE = {reason.code: reason for reason in Reason}
 
 
 def write(ledger: Ledger, inventory: Inventory, out: Path, form: Form = PLAIN) -> tuple[bool, list[str]]:
     """Bring the tables up to date; whether one changed, and the studies whose rows cannot be read back.
 
-    Of tables that are as they were written last, the lines of studies that did not change since are copied as they lie.
+    Of tables that are as they were written last, the lines of what did not change since are copied as they lie, by the
+    system. The work list of the state file follows the tables.
     """
     bad: list[str] = []
     whole = ledger.fact(_WRITTEN) != _state(out, form) or not ledger.fact(_WRITTEN)
@@ -56,14 +57,26 @@ def write(ledger: Ledger, inventory: Inventory, out: Path, form: Form = PLAIN) -
                 for table, part, before, old in zip(tables, parts, edit.before, edit.old, strict=True)
             )
             ledger.written(edit.study_instance_uid, (images, findings, lines_))
+            study = worklist.listed(parts[0], parts[2])
+            if study is None:
+                ledger.ranking.drop(edit.study_instance_uid)
+            else:
+                ledger.ranking.put(dataclasses.replace(study, uid=edit.study_instance_uid))
         for table in tables:
             table.copy_rest()
 
+    def files(table: _Spliced) -> None:
+        for edit in inventory.line_edits(whole=whole):
+            part = lines([_row(edit.line)], COLUMNS["files"]) if edit.line else b""
+            inventory.written(edit.path, table.edit(edit.before, edit.old, part))
+        table.copy_rest()
+
+    if whole:
+        ledger.ranking.clear()
     changed = _stream(out, tablerows.OF_A_STUDY, studies, form, whole=whole)
-    changed |= _stream(out, ("files",), lambda table: _files(table.rows, inventory.lines()), form, whole=True)
+    changed |= _stream(out, ("files",), files, form, whole=whole)
     ledger.note(_WRITTEN, _state(out, form))
     ledger.note(_STALE, "")
-    ledger.note(_FIRST, json.dumps([dataclasses.asdict(study) for study in _suspicious(out)]))
     return changed, bad
 
 
@@ -73,31 +86,10 @@ def current(ledger: Ledger, out: Path, form: Form = PLAIN) -> bool:
     return bool(noted) and not ledger.fact(_STALE) and noted == _state(out, form)
 
 
-def most_suspicious(ledger: Ledger, out: Path) -> tuple[SuspiciousStudy, ...]:
+def most_suspicious(ledger: Ledger) -> tuple[SuspiciousStudy, ...]:
     """The studies with the highest scores as the tables were written last."""
-    noted = ledger.fact(_FIRST)
-    return tuple(SuspiciousStudy(**study) for study in json.loads(noted)) if noted else _suspicious(out)
-
-
-def _suspicious(out: Path) -> tuple[SuspiciousStudy, ...]:
-    def score(row: dict[str, str], name: str) -> float | None:
-        return float(row[name]) if row[name] else None
-
-    scored = (row for row in rows_of(out / "studies.csv") if row["malignancy"])
-    first = heapq.nsmallest(
-        MOST_SUSPICIOUS, scored, key=lambda row: (-float(row["malignancy"]), row["study_instance_uid"])
-    )
-    return tuple(
-        SuspiciousStudy(
-            row["study_instance_uid"],
-            float(row["malignancy"]),
-            score(row, "malignancy_left"),
-            score(row, "malignancy_right"),
-            row["above_threshold"] == "yes",
-            f"{row['folder']}/{publish.REPORT}",
-        )
-        for row in first
-    )
+    first = ledger.ranking.first(MOST_SUSPICIOUS)
+    return tuple(dataclasses.replace(study, report=f"{study.report}/{publish.REPORT}") for study in first)
 
 
 def outdated(ledger: Ledger) -> None:
@@ -106,12 +98,12 @@ def outdated(ledger: Ledger) -> None:
 
 
 def _state(out: Path, form: Form) -> str:
-    """Form, size and time of every table, '' where one is missing."""
+    """What was noted of them: form, size and time of every table, '' where one is missing."""
     try:
         found = [(out / f"{name}.csv").stat() for name in COLUMNS]
     except OSError:
         return ""
-    return json.dumps([form.name, *((status.st_size, status.st_mtime_ns) for status in found)])
+    return json.dumps([worklist.ROWS, form.name, *((status.st_size, status.st_mtime_ns) for status in found)])
 
 
 class _Spliced:
@@ -135,10 +127,6 @@ class _Spliced:
         self.copy(before)
         self.change(old, part)
         return len(part)
-
-    def rows(self, plain: bytes) -> None:
-        """More lines, given in the plain form, of a table that is written whole."""
-        self._fresh.write(self._form.lines(plain, self._units))
 
     def copy(self, count: int) -> None:
         """The next bytes of the old table."""
@@ -170,19 +158,13 @@ class _Spliced:
             self._old.close()
 
 
-def _files(put: Callable[[bytes], object], listed: Iterable[Line]) -> None:
-    for row in _rows(listed):
-        put(lines([row], COLUMNS["files"]))
-
-
-def _rows(listed: Iterable[Line]) -> Iterator[list[str]]:
-    for line in listed:
-        reason = _READABLE.get(line.code)
-        meaning, remedy = (reason.meaning, reason.remedy) if reason else ("", "")
-        yield [
-            line.path, str(line.size), line.status.word, line.stage, line.code, meaning, line.detail, remedy,
-            line.study, line.instance,
-        ]  # fmt: skip
+def _row(line: Line) -> list[str]:
+    reason = _READABLE.get(line.code)
+    meaning, remedy = (reason.meaning, reason.remedy) if reason else ("", "")
+    return [
+        line.path, str(line.size), line.status.word, line.stage, line.code, meaning, line.detail, remedy,
+        line.study, line.instance,
+    ]  # fmt: skip
 
 
 def _stream(out: Path, names: tuple[str, ...], fill: Callable[..., None], form: Form, *, whole: bool) -> bool:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import re
 import sqlite3
@@ -13,7 +14,7 @@ from mammoscan.core import verdict
 from mammoscan.core.errors import MachineError, UsageError
 from mammoscan.core.tableforms import FORMS, PLAIN
 from mammoscan.report.tables import COLUMNS
-from mammoscan.review import worklist
+from mammoscan.review import ranking, worklist
 from tests.report import results
 from tests.review import folders
 
@@ -25,10 +26,13 @@ def listed(out):
 
 def rows(out):
     found = []
-    for number in range(1, len(listed(out)["digests"]) + 1):
-        content = (out / worklist.FOLDER / worklist.chunk_name(number)).read_text(encoding="ascii")
-        assert content.startswith(f"mammoscan.chunk({number},")
-        found += json.loads(content.removeprefix(f"mammoscan.chunk({number},").removesuffix(");\n"))
+    for name, studies, digest in listed(out)["scripts"]:
+        content = (out / worklist.FOLDER / f"studies-{name}.js").read_text(encoding="ascii")
+        assert content.startswith(f'mammoscan.chunk("{name}",')
+        assert hashlib.sha256(content.encode()).hexdigest().startswith(digest)
+        part = json.loads(content.removeprefix(f'mammoscan.chunk("{name}",').removesuffix(");\n"))
+        assert len(part) == studies > 0
+        found += part
     return [dict(zip(worklist.COLUMNS, row, strict=True)) for row in found]
 
 
@@ -114,10 +118,11 @@ def test_studies_without_a_patients_code_are_never_one_patients(tmp_path):
     assert {r["prior_folder"] for r in rows(folders.write(tmp_path / "out", made))} == {""}
 
 
-def test_parts_hold_a_thousand_studies_in_the_order_of_the_whole(tmp_path):
+def test_scripts_hold_some_thousand_studies_in_the_order_of_the_whole(tmp_path):
     out = folders.many(tmp_path / "out", 2300)
     assert worklist.write(out) == 2300
     assert listed(out)["studies"] == 2300
+    assert all(studies <= ranking.LONGEST for _, studies, _ in listed(out)["scripts"])
     found = rows(out)
     assert len(found) == len({r["folder"] for r in found}) == 2300
     scores = [r["score"] for r in found]
@@ -135,8 +140,10 @@ def test_only_what_differs_is_written_and_what_is_left_over_goes(tmp_path):
     assert {p.name: (p.stat().st_ino, p.read_bytes()) for p in (out / "review").iterdir()} == before
     folders.many(out, 900)
     worklist.write(out)
-    assert not (out / "review" / worklist.chunk_name(2)).exists()
     assert len(rows(out)) == 900
+    assert {p.name for p in (out / "review").glob("studies-*.js")} == {
+        worklist.script_name(name) for name, *_ in listed(out)["scripts"]
+    }
     worklist.remove(out)
     assert {p.name for p in out.iterdir()} == {"studies.csv", "images.csv", "findings.csv"}
 
@@ -175,7 +182,7 @@ def test_no_room_to_sort_is_said_as_what_it_is(tmp_path, monkeypatch):
     def full(_):
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(worklist, "_chunks", full)
+    monkeypatch.setattr(worklist.Ranking, "parts", full)
     with pytest.raises(MachineError, match="cannot be sorted: database or disk is full") as caught:
         worklist.write(folders.many(tmp_path / "out", 3))
     assert "TMPDIR" in caught.value.remedy
@@ -194,7 +201,8 @@ def test_memory_does_not_grow_with_the_list(tmp_path):
             tracemalloc.stop()
 
     assert sqlite3.sqlite_version_info >= (3, 25)  # window functions
-    assert peak(6000) < 1.5 * peak(2000)
+    # Both lists are long enough for a script of the greatest length.
+    assert peak(12_000) < 1.5 * peak(6000)
 
 
 @pytest.mark.parametrize("name", sorted(set(FORMS) - {PLAIN.name}))

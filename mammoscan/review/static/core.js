@@ -4,7 +4,7 @@
 
 const mammoscan = (() => {
   const SVG = "http://www.w3.org/2000/svg";
-  const FORMAT = 1;
+  const FORMAT = 1, LIST_FORMAT = 2;  // of a study's script, and of the list's
 
   /** An element. properties: attributes; `text`, `on` (event to function) and `class` are what they say. */
   function fill(node, properties, children) {
@@ -137,7 +137,7 @@ const mammoscan = (() => {
   function list(content) {
     document.getElementById("notice").textContent = content.notice;
     if (store.get("theme") === "light") theme("light");
-    if (content.format !== FORMAT) {
+    if (content.format !== LIST_FORMAT) {
       document.getElementById("main").append(el("p", { class: "bad", text: "This work list is of another version: run `mammoscan review` on the folder." }));
       return;
     }

@@ -4,13 +4,14 @@
 mammoscan.worklist = (() => {
   const { el, say, score, read, pages } = mammoscan;
   const ROWS = 100;  // on a page
-  const AUTOMATIC = 60;  // scripts that are loaded without being asked: with 1,000 studies each
+  const AUTOMATIC = 60;  // scripts that are loaded without being asked: with some 1,000 studies each
 
   let about = null;  // what the list says of itself
   let at = {};  // place of a column in a row
   const rows = [];  // as they come; the rank of a row is its place in the whole list
   const ranks = [];
   const folders = new Set();
+  let starts = [];  // how many studies stand before a script, and after the last
   let loaded = 0;  // scripts
   let narrowed = false;  // whether of the last scripts only what matched was kept
   let order = [];  // places in `rows` of what is shown, in the order shown
@@ -40,15 +41,18 @@ mammoscan.worklist = (() => {
   mammoscan.started.push((content) => {
     about = content;
     content.columns.forEach((name, place) => { at[name] = place; });
-    if (content.digests.length) loadTo(Math.min(AUTOMATIC, content.digests.length));
+    starts = [0];
+    for (const [, studies] of content.scripts) starts.push(starts.at(-1) + studies);
+    if (content.scripts.length) loadTo(Math.min(AUTOMATIC, content.scripts.length));
   });
 
-  mammoscan.chunk = (number, part) => {
+  mammoscan.chunk = (name, part) => {
+    const start = starts[about.scripts.findIndex(([n]) => n === name)];
     part.forEach((row, i) => {
       if (narrowed && !matches(row)) return;
       rows.push(row);
       folders.add(value(row, "folder"));
-      ranks.push((number - 1) * about.chunk + i + 1);
+      ranks.push(start + i + 1);
     });
   };
 
@@ -56,7 +60,7 @@ mammoscan.worklist = (() => {
   function loadTo(last) {
     loading = loading.then(async () => {
       while (loaded < last) {
-        const name = `review/studies-${String(loaded + 1).padStart(4, "0")}.js?v=${about.digests[loaded]}`;
+        const [script, , digest] = about.scripts[loaded], name = `review/studies-${script}.js?v=${digest}`;
         try {
           await mammoscan.load(name);
         } catch {
@@ -183,13 +187,13 @@ mammoscan.worklist = (() => {
     }
 
     function rest() {
-      const left = about.digests.length - loaded;
-      if (left <= 0 || loaded < AUTOMATIC) return [];
+      const next = Math.min(loaded + AUTOMATIC, about.scripts.length);
+      if (next <= loaded || loaded < AUTOMATIC) return [];
       const load = (narrow, to) => () => { narrowed = narrow; loadTo(to); };
       return [
-        el("span", { text: `The ${(loaded * about.chunk).toLocaleString("en")} most suspicious studies are loaded. ` }),
-        el("button", { type: "button", text: `Load ${(Math.min(left, AUTOMATIC) * about.chunk).toLocaleString("en")} more`, on: { click: load(false, loaded + Math.min(left, AUTOMATIC)) } }),
-        el("button", { type: "button", text: "Look through all others with this filter", on: { click: load(true, about.digests.length) } }),
+        el("span", { text: `The ${starts[loaded].toLocaleString("en")} most suspicious studies are loaded. ` }),
+        el("button", { type: "button", text: `Load ${(starts[next] - starts[loaded]).toLocaleString("en")} more`, on: { click: load(false, next) } }),
+        el("button", { type: "button", text: "Look through all others with this filter", on: { click: load(true, about.scripts.length) } }),
       ];
     }
 
