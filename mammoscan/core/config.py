@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from mammoscan.core import rules
 
+FULL, HALF = "full", "half"  # resolution
 SWITCHABLE = rules.SWITCHES  # what --include and --exclude take
 
 
@@ -27,6 +28,8 @@ class AnalysisConfig:
     # within 1 GB; what the limit costs in sensitivity was not measured.
     max_findings: int = 3
     max_pixels: int = 100_000_000
+    # HALF: of very fine images half of it. Regions and scores move by it as by a shift of the picture by a pixel.
+    resolution: str = FULL
     # The other, `sensitivity-0.90`, flags nearly every healthy film with the model of today.
     operating_point: str = "specificity-0.90"
     threshold: float | None = None  # overrides the operating point
@@ -37,6 +40,9 @@ class AnalysisConfig:
         return self.operating_point if self.threshold is None else self.threshold
 
     def digest(self) -> str:
-        """SHA-256 hex over the sorted JSON of all fields."""
-        text = json.dumps(dataclasses.asdict(self) | _OF_BEFORE, sort_keys=True)
+        """SHA-256 hex over the sorted JSON of all fields; a resolution counts where it is not the whole, as ever before."""
+        fields = dataclasses.asdict(self) | _OF_BEFORE
+        if self.resolution == FULL:
+            del fields["resolution"]
+        text = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

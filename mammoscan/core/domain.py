@@ -357,6 +357,8 @@ class Image:
     padding: bool (rows, columns), True where the pixel is padding; pixels are 0 there, unless it is air.
     flags: those that only the pixels showed.
     padding_is_air: the air itself was declared as padding: pixels are there what they would be otherwise.
+    step: source pixels from one pixel to the next, in both directions: more than 1 where a lower resolution was decoded.
+    Pixel (0, 0) then stands around the source's first pixel, not around the middle of the first step x step of them.
     """
 
     header: Header
@@ -364,6 +366,13 @@ class Image:
     padding: NDArray[np.bool_]
     flags: tuple[Flag, ...] = ()
     padding_is_air: bool = False
+    step: int = 1
+
+    @property
+    def source_shape(self) -> tuple[int, int]:
+        """(rows, columns) of the source."""
+        rows, columns = self.pixels.shape
+        return (rows, columns) if self.step == 1 else (self.header.rows, self.header.columns)
 
     @property
     def left_out(self) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from mammoscan.core.config import HALF
 from mammoscan.core.domain import Analysed, Failed, Geometry, Preview
 from mammoscan.core.errors import InputError, Reason, Stage
 from mammoscan.image import crops, dense, features, nipple, pixels, polarity, preprocess, segment, trace
@@ -63,7 +64,7 @@ def analyse(
         began = now
 
     try:
-        image = pixels.read_image(header, max_pixels=config.max_pixels)
+        image = _read(header, config, cut)
         lap()
         stage = Stage.PREPROCESS
         # The reports show the picture that was analysed, turned over where that was.
@@ -107,7 +108,14 @@ def analyse(
     )
 
 
-def drawn(header: Header, config: AnalysisConfig, *, anonymous: bool, large: bool = False) -> Preview:
+def _read(header: Header, config: AnalysisConfig, cut: crops.CropGeometry) -> Image:
+    half = config.resolution == HALF and preprocess.half_will_do(header, cut.finest_mm)
+    return pixels.read_image(header, max_pixels=config.max_pixels, half=half)
+
+
+def drawn(
+    header: Header, config: AnalysisConfig, cut: crops.CropGeometry, *, anonymous: bool, large: bool = False
+) -> Preview:
     """The preview of an image alone, as ``analyse`` draws it.
 
     Raises
@@ -118,7 +126,7 @@ def drawn(header: Header, config: AnalysisConfig, *, anonymous: bool, large: boo
         When it cannot be read.
     """
     cv2.setNumThreads(1)
-    image = polarity.upright(pixels.read_image(header, max_pixels=config.max_pixels))
+    image = polarity.upright(_read(header, config, cut))
     prepared = preprocess.prepare_upright(image)
     return _pictured(image, prepared, dense.dense_pixels(prepared), anonymous=anonymous, large=large)
 
@@ -171,8 +179,8 @@ def preview(
     image: (rows, columns) float32 in 0 to 1. counted: bool at the working scale of ``geometry``. half: the image's
     pixels, two by two, if known.
     """
-    rows, columns = image.pixels.shape
-    scale = min(1.0, PREVIEW_SIDE / max(rows, columns))
+    rows, columns = image.source_shape
+    scale = min(1.0 / image.step, PREVIEW_SIDE / max(rows, columns))
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     small = _reduced(image.pixels, half, size)
     return Preview(
@@ -187,8 +195,8 @@ def enlarged(image: Image, prepared: Prepared, *, anonymous: bool, half: NDArray
 
     anonymous: with black for everything but the breast (``only_breast``). half: as of ``preview``.
     """
-    rows, columns = image.pixels.shape
-    scale = min(1.0, LARGE_ROWS / rows, (LARGE_PIXELS / (rows * columns)) ** 0.5)
+    rows, columns = image.source_shape
+    scale = min(1.0 / image.step, LARGE_ROWS / rows, (LARGE_PIXELS / (rows * columns)) ** 0.5)
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     small = _reduced(image.pixels, half, size)
     pixels = cv2.convertScaleAbs(small, alpha=255.0)  # rounds, and ends at 255

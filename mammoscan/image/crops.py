@@ -47,6 +47,11 @@ class CropGeometry:
         """Share of the side, at each edge, that shows what is around the region: 0 to 0.5."""
         return (1 - 1 / self.context) / 2
 
+    @property
+    def finest_mm(self) -> float:
+        """The smallest size of a pixel of any crop."""
+        return SMALLEST_MM / self.side
+
     def facts(self) -> dict[str, Any]:
         """For ``model.json``."""
         return {"side": self.side, "context": self.context}

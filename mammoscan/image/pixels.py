@@ -27,6 +27,7 @@ from mammoscan.core.values import integer, text
 from mammoscan.image import jpeg2000, lossless
 from mammoscan.image.codestream import Codestream, Coding, Element, codestream, element_of, image_bytes, read_element
 from mammoscan.image.display import display_of
+from mammoscan.image.halved import halved
 from mammoscan.image.polarity import border_is_air, shrunk
 from mammoscan.image.stored import Format, padding, stored_values
 
@@ -65,8 +66,11 @@ _AIR_SHARE = 0.001  # of the other pixels, which are darkest
 _PAINTED_IN = 0.5
 
 
-def read_image(header: Header, *, max_pixels: int) -> Image:
+def read_image(header: Header, *, max_pixels: int, half: bool = False) -> Image:
     """Read, check and decode the file of a header.
+
+    half: whether half the resolution will do. It is taken where what is shown for a stored value hangs on that value alone,
+    and no value stands for padding.
 
     Raises
     ------
@@ -88,7 +92,8 @@ def read_image(header: Header, *, max_pixels: int) -> Image:
             opened = open_dataset(stream, header.file.size, most_inflated=4 * max_pixels)
             check(opened.ds)
             element = _pixel_element(opened.ds, opened.stream)
-            return _display_image(opened.ds, element, header, [*_contradicted(opened.ds)])
+            flags = [*_contradicted(opened.ds)]
+            return _display_image(opened.ds, element, header, flags, half=half)
     except OSError as error:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
     except RecursionError as error:
@@ -134,10 +139,17 @@ def _contradicted(ds: Dataset) -> tuple[Flag, ...]:
     return (Flag.SYNTAX_CONTRADICTED,) if syntax and _encoding(ds) != stated else ()
 
 
-def _display_image(ds: Dataset, element: Element | None, header: Header, flags: list[Flag]) -> Image:
+def _display_image(
+    ds: Dataset, element: Element | None, header: Header, flags: list[Flag], *, half: bool = False
+) -> Image:
     if (integer(ds, "SamplesPerPixel") or 1) != 1 or header.photometric not in {"MONOCHROME1", "MONOCHROME2"}:
         raise InputError(Reason.UNSUPPORTED_PIXELS, header.photometric or "no PhotometricInterpretation")
-    picture, form = _decode(ds, element, header.rows, header.columns, _format(ds, flags), flags)
+    form = _format(ds, flags)
+    step = 1
+    if half and _may_be_halved(ds, form):
+        picture, form, step = _half_decoded(ds, element, header, form, flags)
+    else:
+        picture, form = _decode(ds, element, header.rows, header.columns, form, flags)
     values = stored_values(picture, form, flags)
     is_padding, is_level = padding(values, ds, form)
     counts = values.by_level(~is_padding)
@@ -150,7 +162,46 @@ def _display_image(ds: Dataset, element: Element | None, header: Header, flags: 
     if not air:
         shown[is_padding] = 0.0
     mask = values.shown(is_padding.view(np.uint8)).view(bool) if is_padding.any() else np.zeros(picture.shape, bool)
-    return Image(header, values.shown(shown), mask, tuple(dict.fromkeys(flags)), padding_is_air=air)
+    return Image(header, values.shown(shown), mask, tuple(dict.fromkeys(flags)), padding_is_air=air, step=step)
+
+
+def _may_be_halved(ds: Dataset, form: Format) -> bool:
+    """Whether a value that is mixed of its neighbours' is shown as such: by a window or a table, and is never padding."""
+    if form.signed or form.shift or "PixelPaddingValue" in ds or _is_raw(ds):
+        return False
+    try:
+        shown = display_of(ds)
+    except InputError:
+        return False  # it is told where the values are drawn
+    return shown.voi_lut is not None or shown.window is not None
+
+
+def _half_decoded(
+    ds: Dataset, element: Element | None, header: Header, form: Format, flags: list[Flag]
+) -> tuple[NDArray[Any], Format, int]:
+    """Stored values at half the resolution, how they lie, and 2: the source's pixels for one; all of them, and 1, where bits
+    are set that belong to no value.
+    """
+    low = _low_band(ds, element, header, form)
+    if low is not None:
+        return low.astype(f"u{form.allocated // 8}", copy=False), form, 2
+    picture, form = _decode(ds, element, header.rows, header.columns, form, flags)
+    if form.shift or int(picture.max()) >= 1 << form.stored:
+        return picture, form, 1
+    return halved(picture, form.stored), form, 2
+
+
+def _low_band(ds: Dataset, element: Element | None, header: Header, form: Format) -> NDArray[Any] | None:
+    """What a lossless JPEG 2000 image holds at half the resolution; None where the whole has to be decoded."""
+    syntax = str(ds.file_meta.get("TransferSyntaxUID", ""))
+    if element is None or syntax not in Coding.JPEG_2000.syntaxes:
+        return None
+    content, whole = image_bytes(element)
+    found = codestream(content, whole=whole)
+    if found is None or not found.whole or found.coding is not Coding.JPEG_2000:
+        return None
+    as_stated = (found.rows, found.columns, found.precision) == (header.rows, header.columns, form.stored)
+    return jpeg2000.low_band(found) if as_stated else None
 
 
 def _format(ds: Dataset, flags: list[Flag]) -> Format:

@@ -8,6 +8,7 @@ pectoral muscle removed first: Karssemeijer, Phys Med Biol 43 (1998) 365; Kwok e
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 WORKING_MM = 0.2  # working pixel where the source allows it
 FINE_MM = 0.1  # finest pixel that is used, for calcifications and crops
+HALF_MM = 0.125  # up to this size of pixel half the resolution is as good
 MASK_MM = 0.8  # pixel at which masks are found
 # Where the header has no spacing, the source's rows are taken to span a 24 cm detector or film.
 # Only scales of filters follow from it; no size in millimetres is ever reported from it.
@@ -71,6 +73,7 @@ def prepare_upright(image: Image) -> Prepared:
     """
     header = image.header
     row_mm, column_mm, known = source_millimetres(header)
+    row_mm, column_mm = row_mm * image.step, column_mm * image.step
     flags = list(dict.fromkeys((*header.flags, *image.flags)))
     if not known and Flag.SPACING_UNKNOWN not in flags:
         flags.append(Flag.SPACING_UNKNOWN)
@@ -109,13 +112,13 @@ def prepare_upright(image: Image) -> Prepared:
         flags.append(Flag.LOW_RESOLUTION)
     return Prepared(
         header=header,
-        geometry=working,
+        geometry=_of_source(working, image),
         pixels=normalise(denoise(plain), masks[0]),
         plain=plain,
         breast=masks[0],
         pectoral=masks[1],
         removed=masks[2],
-        fine_geometry=fine,
+        fine_geometry=_of_source(fine, image),
         fine=fine_pixels,
         flags=tuple(flags),
     )
@@ -127,6 +130,12 @@ def source_millimetres(header: Header) -> tuple[float, float, bool]:
         return header.spacing.row_mm, header.spacing.column_mm, True
     size = ASSUMED_HEIGHT_MM / header.rows
     return size, size, False
+
+
+def half_will_do(header: Header, finest_mm: float) -> bool:
+    """Whether every second pixel of an image is as fine as what is shown of it. finest_mm: that, for the network."""
+    row_mm, column_mm, _ = source_millimetres(header)
+    return 2 * max(row_mm, column_mm) <= min(finest_mm, HALF_MM)
 
 
 def breast_mask(
@@ -303,6 +312,27 @@ def _geometry(
         height=height,
         mm=mm,
         mm_known=known,
+    )
+
+
+def _of_source(geometry: Geometry, image: Image) -> Geometry:
+    """The geometry of a working image that came from an image's pixels, from its source's."""
+    step = image.step
+    if step == 1:
+        return geometry
+    rows, columns = image.source_shape
+    # The pixels of a lower resolution stand where every step-th pixel of the source does (T.800 F.3): their corners lie
+    # less than a step before that. A mirrored picture begins at its last pixel, which may reach beyond the source.
+    before = (step - 1) / 2
+    first = before + columns - step * geometry.source_width if geometry.flipped else -before
+    return replace(
+        geometry,
+        source_width=columns,
+        source_height=rows,
+        x0=step * geometry.x0 + first,
+        y0=step * geometry.y0 - before,
+        scale_x=geometry.scale_x / step,
+        scale_y=geometry.scale_y / step,
     )
 
 

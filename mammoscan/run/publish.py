@@ -188,7 +188,9 @@ def _prediction(image: ToReport, settings: Settings) -> Prediction:
         return Prediction.of(flagged, previews.missing(geometry.source_width, geometry.source_height))
     preview = previews.read(image.picture)
     if preview is None or (settings.review and not preview.large):
-        preview = drawn(image.source, settings.analysis, anonymous=settings.anonymous, large=settings.review)
+        preview = drawn(
+            image.source, settings.analysis, settings.crop, anonymous=settings.anonymous, large=settings.review
+        )
         previews.write(image.picture, preview)
     return Prediction.of(scored, preview)
 

@@ -25,7 +25,10 @@ from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1
 from mammoscan.core import store
 from mammoscan.core.config import AnalysisConfig
 from mammoscan.core.domain import Header, Prediction, Scored
+from mammoscan.image import jpeg2000
 from mammoscan.image.analyse import drawn
+from mammoscan.image.codestream import codestream, element_of, image_bytes
+from mammoscan.image.halved import halved
 from mammoscan.model import bundle as bundles
 from mammoscan.model.classify import MOST_CPU_BATCH, Classifier
 from mammoscan.model.precision import Precision
@@ -36,6 +39,7 @@ from mammoscan.run.ledger import Ledger
 from mammoscan.run.plan import StudyPlan
 from tests.report import results
 
+HALF_DECODER = "half the resolution by pillow"
 TILES = 2  # of a whole breast, which go through the network with the crops of its regions
 FILES = 8  # decoded: an archive of the benchmark repeats its pictures
 STUDIES = 2
@@ -52,12 +56,12 @@ class Limit:
     parts: dict[str, float]
 
 
-def measured(mammograms: Sequence[Header], out: Path, precision: str) -> Limit:
-    """The limit for the images of a run. out: its results. precision: that it computed in."""
+def measured(mammograms: Sequence[Header], out: Path, precision: str, *, half: bool = False) -> Limit:
+    """The limit for the images of a run. out: its results. precision: that it computed in. half: see ``decoding``."""
     with Ledger(out) as ledger:
         scored = [codec.decode_scored(_result(ledger, h), h) for h in mammograms]
     crops = float(np.mean([s.candidates + TILES for s in scored]))
-    parts = decoding(mammograms[:FILES])
+    parts = decoding(mammograms[:FILES], half=half)
     seconds, size = network(Precision(precision))
     parts[f"network, {crops:.1f} crops of {1e3 * seconds:.2f} ms in batches of {size}"] = crops * seconds
     parts["objects of a study"] = objects(scored)
@@ -70,8 +74,11 @@ def _result(ledger: Ledger, header: Header) -> bytes:
     return record.result
 
 
-def decoding(mammograms: Sequence[Header]) -> dict[str, float]:
-    """Core seconds of the fastest exact decoder, by syntax, each times its share of the files."""
+def decoding(mammograms: Sequence[Header], *, half: bool = False) -> dict[str, float]:
+    """Core seconds of the fastest exact decoder, by syntax, each times its share of the files.
+
+    half: whether half the resolution is all that is wanted: then of what can be decoded so, that is timed.
+    """
     found: dict[str, float] = {}
     by_syntax = sorted(mammograms, key=lambda h: _dataset(h).file_meta.TransferSyntaxUID)
     for syntax, group in groupby(by_syntax, key=lambda h: _dataset(h).file_meta.TransferSyntaxUID):
@@ -81,10 +88,14 @@ def decoding(mammograms: Sequence[Header]) -> dict[str, float]:
             count += 1
             ds = _dataset(header)
             truth = None
-            for decoder, decode in decoders(ds).items():
+            ways = decoders(ds)
+            if half and syntax == JPEG2000Lossless:
+                ways[HALF_DECODER] = lambda ds=ds: jpeg2000.low_band(codestream(image_bytes(element_of(ds))[0]))
+            for decoder, decode in ways.items():
                 pixels, seconds = _timed(decode)
                 truth = pixels if truth is None else truth
-                if np.array_equal(np.squeeze(pixels), np.squeeze(truth)):
+                wanted = halved(np.squeeze(truth), ds.BitsStored) if decoder == HALF_DECODER else np.squeeze(truth)
+                if np.array_equal(np.squeeze(pixels), wanted):
                     taken.setdefault(decoder, []).append(seconds)
         # A decoder that was inexact once does not count.
         means = {name: float(np.mean(seconds)) for name, seconds in taken.items() if len(seconds) == count}
@@ -150,17 +161,19 @@ def network(precision: Precision) -> tuple[float, int]:
 def objects(scored: Iterable[Scored]) -> float:
     """Core seconds an image to render and write everything of its study, as a run writes by default."""
     write = RunConfig(archive=Path(), out=Path()).write
-    breast = bundles.load(None).breast
+    bundle = bundles.load(None)
     taken, images = 0.0, 0
     studies = groupby(scored, key=lambda s: s.header.study.study_instance_uid)
     with tempfile.TemporaryDirectory() as temporary:
         for number, (uid, group) in zip(range(STUDIES), studies, strict=False):
-            predictions = tuple(Prediction.of(s, drawn(s.header, AnalysisConfig(), anonymous=False)) for s in group)
+            predictions = tuple(
+                Prediction.of(s, drawn(s.header, AnalysisConfig(), bundle.crop, anonymous=False)) for s in group
+            )
             plan = StudyPlan(uid, tuple(p.header for p in predictions), (), (), ())
             context = replace(results.CONTEXT, config_digest=AnalysisConfig().digest())
 
             def written(folder: Path, plan=plan, predictions=predictions, context=context) -> None:
-                result = publish.study_result(plan, predictions, (), breast)
+                result = publish.study_result(plan, predictions, (), bundle.breast)
                 for name, content in publish.rendered(result, context, write).items():
                     store.write_atomic(folder / name, content)
 

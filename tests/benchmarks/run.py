@@ -28,6 +28,7 @@ from typing import Any
 
 import psutil
 
+from mammoscan.core.config import FULL, HALF
 from tests import headers
 from tests.benchmarks import limit
 from tests.benchmarks.generate import write_benchmark_archive
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=8)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--resolution", default=FULL, choices=(FULL, HALF))
     parser.add_argument("--folder", type=Path, default=None, help="keep the archive here and use it again")
     parser.add_argument("--against", type=Path, default=None, help="a checkout of another commit, with its .venv")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each with --against")
@@ -79,7 +81,7 @@ def main() -> None:
         if not archive.exists():
             write_benchmark_archive(archive, studies=arguments.studies, seed=1)
         options = ["--workers", str(arguments.workers)]
-        own = [*options, "--precision", arguments.precision]
+        own = [*options, "--precision", arguments.precision, "--resolution", arguments.resolution]
         runs, theirs = [], []
         for number in range(arguments.rounds if arguments.against else 1):
             out = place / f"own{number}"
@@ -88,7 +90,7 @@ def main() -> None:
                 python = str(arguments.against / ".venv" / "bin" / "python")
                 theirs.append(measure(arguments.against, python, archive, place / f"other{number}", options))
         said = json.loads((out / "run.json").read_text(encoding="utf-8"))
-        least = limit.measured(headers.mammograms(archive), out, said["precision"])
+        least = limit.measured(headers.mammograms(archive), out, said["precision"], half=arguments.resolution == HALF)
     report(runs, least, cores, arguments.workers)
     if theirs:
         compare(runs, theirs, arguments.against, cores)

@@ -19,6 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from mammoscan.archive.header import apply_rules
 from mammoscan.core.config import AnalysisConfig
 from mammoscan.image.analyse import drawn
+from mammoscan.model import bundle
 from mammoscan.run import previews, tables
 from mammoscan.run.inventory import Inventory, Status
 from mammoscan.run.ledger import Ledger
@@ -106,7 +107,12 @@ def before_the_reports(images: Path, finished: Path, out: Path) -> Path:
             record = ledger.image(header.sop_instance_uid)
             assert record is not None
             if record.reason is None:
-                preview = drawn(apply_rules(header, AnalysisConfig().include), AnalysisConfig(), anonymous=False)
+                preview = drawn(
+                    apply_rules(header, AnalysisConfig().include),
+                    AnalysisConfig(),
+                    bundle.load(None).crop,
+                    anonymous=False,
+                )
                 previews.write(previews.place(out, record.key), preview)
         state.execute("DELETE FROM studies")
         state.execute("DELETE FROM outputs")
