@@ -21,9 +21,11 @@ from mammoscan.model import bundle, network
 from mammoscan.synthetic.phantom import Lesion, Spec, render
 from mammoscan.training import rank, tracing, train
 from mammoscan.training.datasets.layouts import MANIFEST
+from tests import small
 from tests.training import graphs
 
-HEAD = [column.name for column in MANIFEST]
+OWN = ["clinical_family", "clinical_parity"]
+HEAD = [*(column.name for column in MANIFEST), *OWN]
 PATIENTS = 12
 HEIGHT, WIDTH = 600, 480
 LABELS = ("normal", "benign", "malignant")
@@ -63,7 +65,8 @@ def data(tmp_path_factory):
                 name = f"p{patient}-{side.value}.png"
                 PIL.Image.fromarray((pixels / pixels.max() * 255).astype(np.uint8)).save(root / name)
                 row = {"path": name, "patient": f"p{patient}", "laterality": side.value, "view": "MLO", "label": label,
-                       "density": density.value, "age": 40 + patient, "pixel_mm": f"{truth.mm:.4f}"}  # fmt: skip
+                       "density": density.value, "age": 40 + patient, "pixel_mm": f"{truth.mm:.4f}",
+                       "clinical_family": ("no", "", "yes")[patient % 3], "clinical_parity": patient % 4}  # fmt: skip
                 for placed in truth.lesions:
                     x, y, r = placed.x, placed.y, placed.radius
                     row |= {"x0": x - r, "y0": y - r, "x1": x + r, "y1": y + r, "kind": "mass"}
@@ -106,6 +109,28 @@ def test_everything_promised_is_written(trained):
     pictures = {path.name for path in (trained / "figures").iterdir()}
     assert {"learning-curves.png", "confusion.png", "roc.png", "precision-recall.png", "reliability.png", "froc.png",
             "crops.png", "failures.png", "figures.pdf"} <= pictures  # fmt: skip
+
+
+def test_columns_of_the_manifests_own_are_inputs_of_the_bundle_and_of_a_run(trained, tmp_path):
+    found = bundle.load(trained)
+    assert [(column.name, column.categories) for column in found.columns] == [
+        ("clinical_family", ("no", "yes")), ("clinical_parity", ()),
+    ]  # fmt: skip
+    weight = dict(zip(found.breast.inputs, found.breast.weight.tolist(), strict=True))
+    # Of the phantoms with a cancer all say yes, of those without no or nothing: a column that matters.
+    assert weight["clinical_family: yes"] > 0.2 > max(weight["clinical_family: no"], weight["clinical_family: missing"])
+    card = (trained / "README.md").read_text()
+    assert "| `clinical_family` | categories: no, yes |" in card
+    archive = small.archive(tmp_path / "archive")
+    scores = {}
+    for said in ("yes", "no"):
+        table = tmp_path / f"{said}.csv"
+        table.write_text(f"patient_id,clinical_family,clinical_parity\nANNA-1,{said},2\n")
+        out = tmp_path / said
+        small.run(archive, out, model=trained, clinical_csv=table)
+        scores[said] = {row["patient_id"]: float(row["malignancy"]) for row in small.table(out, "studies")}
+    assert scores["yes"]["ANNA-1"] > scores["no"]["ANNA-1"]
+    assert scores["yes"]["BERTA-2"] == scores["no"]["BERTA-2"]
 
 
 def test_no_patient_is_in_two_folds_and_every_prediction_is_out_of_fold(trained):
