@@ -69,7 +69,7 @@ def first_pass(archive: Path, workers: int) -> tuple[tuple[int, int], float, flo
         console = Console(quiet=True)
         with Ledger(config.out) as ledger, pipeline._workplace(config, console) as workplace:
             began = time.perf_counter()
-            run = pipeline.Run(config, console, ledger, Plain(), None, 0.0, workplace)
+            run = pipeline.Run(config, console, ledger, Plain(), None, None, 0.0, workplace)
             run._take_stock()
             planner = Planner(run.inventory, ledger, run.policy, run._rules())
             run._choose(planner)

@@ -20,7 +20,7 @@ def _taken_stock(archive, out, workers):
     config = RunConfig(archive=archive, out=out, settle_seconds=0, workers=workers)
     console = Console(quiet=True)
     with Ledger(out) as ledger, pipeline._workplace(config, console) as workplace:
-        run = pipeline.Run(config, console, ledger, Plain(), None, 0.0, workplace)
+        run = pipeline.Run(config, console, ledger, Plain(), None, None, 0.0, workplace)
         run._take_stock()
         return list(run.inventory.lines()), {h.file.relative: h for h in run.inventory.headers()}
 

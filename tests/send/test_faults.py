@@ -270,10 +270,10 @@ def test_run_prints_its_summary_whatever_peers_do(tmp_path, to):
              "--settle-seconds", "0", "--attempts", "1", "--send-to", to, "--send-to", peer.to],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert len(peer.stored) == 3
+        assert len(peer.stored) == 4  # CAD, the outcome, the image's marks, the PDF
     assert done.returncode == ExitCode.SOME_FAILED, done.stderr
     summary = json.loads(done.stdout)
-    assert (summary["analysed"], summary["sent"], summary["unsent"]) == (1, 3, 3)
+    assert (summary["analysed"], summary["sent"], summary["unsent"]) == (1, 4, 4)
     assert "Traceback" not in done.stderr
     assert "cannot be resolved" in done.stderr
 

@@ -499,14 +499,14 @@ def test_run_sends_what_it_writes_and_says_so_with_its_status(tmp_path, empty_or
     dead = f"X@127.0.0.1:{free_port()}"
     done, summary = run("--send-to", dead)
     assert done.returncode == ExitCode.SOME_FAILED
-    assert (summary["analysed"], summary["sent"], summary["unsent"]) == (1, 0, 3)
-    assert "3 of 3 objects are not sent" in done.stderr
+    assert (summary["analysed"], summary["sent"], summary["unsent"]) == (1, 0, 4)
+    assert "4 of 4 objects are not sent" in done.stderr
     with Gateway(empty_orthanc.root, certificates, bearer="right") as gate:
         options = ("--send-to", empty_orthanc.dimse, "--send-to", gate.web, "--tls-ca", certificates / "ca.pem",
                    "--token-file", token)  # fmt: skip
         done, summary = run(*options)
         assert done.returncode == ExitCode.ALL_ANALYSED, done.stderr
-        assert (summary["analysed"], summary["unchanged"], summary["sent"], summary["unsent"]) == (0, 1, 6, 0)
+        assert (summary["analysed"], summary["unchanged"], summary["sent"], summary["unsent"]) == (0, 1, 8, 0)
         done, summary = run(*options)
         assert (done.returncode, summary["sent"]) == (ExitCode.ALL_ANALYSED, 0)
     assert empty_orthanc.instances() == {
