@@ -31,9 +31,8 @@ from mammoscan.core.errors import InputError
 from mammoscan.image import dense, preprocess
 from mammoscan.model.terms import GRADES
 from mammoscan.synthetic import phantom
-from mammoscan.training.datasets import folders, images, tables
+from mammoscan.training.datasets import folders, images
 from mammoscan.training.datasets.film import Film
-from mammoscan.training.datasets.traits import Readings
 from mammoscan.training.evaluate import quadratic_kappa
 
 if TYPE_CHECKING:
@@ -46,11 +45,8 @@ if TYPE_CHECKING:
 # Percent density by area that a class is drawn to, below the published one for b since a few films of each class are
 # far denser; F, G and D are mini-MIAS's.
 AIMS = {"a": 4.0, "b": 12.0, "c": 54.0, "d": 77.0, "F": 8.0, "G": 28.0, "D": 55.0}
-CONTRAST = "cesm-cc"  # the contrast-enhanced views' own folder, which trains nothing else and has its reader here
-SOURCES = ("cbis-mass", "rsna", "cesm", CONTRAST, "mias")  # folders of DATA, in the order in which films are drawn
-READINGS = {name: traits.readings for name, traits in folders.TRAITS.items() if traits.readings} | {
-    CONTRAST: Readings(1.2)
-}
+SOURCES = ("cbis-mass", "rsna", "cesm", "cesm-cc", "mias")  # folders of DATA, in the order in which films are drawn
+READINGS = {name: traits.readings for name, traits in folders.TRAITS.items() if traits.readings}
 MOST = {True: 90, False: 50}  # films of a set's class that are taken, of odd and of even patients
 PIXELS = {True: 200, False: 1500}  # of a film
 PHANTOMS = {True: 400, False: 60}
@@ -86,26 +82,11 @@ class Sample:
         return float(100 * self.part * (judge(self.measures) > -shift).mean())
 
 
-def contrast_enhanced(folder: Path) -> list[Film]:
-    """The films of ``cesm-cc``, which has no reader of its own: it trains nothing else."""
-    found = []
-    for row in tables.read_table(folder / "labels.csv", ("image", "patient", "laterality", "view", "density")):
-        path = next((folder / "images").glob(f"{row.text('image')}.*"))
-        height, width = images.grey(path).shape
-        header = images.plain_header(
-            path, name=path.stem, patient=row.text("patient"), laterality=Laterality(row.text("laterality")),
-            view=row.one_of("view", tables.VIEWS, empty=View.UNKNOWN), rows=height, columns=width,
-        )  # fmt: skip
-        density = row.one_of("density", tables.DENSITIES | {"_": ""}, empty="")
-        found.append(Film(CONTRAST, path.stem, row.text("patient"), path, header, "", density, row.table, row.number))
-    return found
-
-
 def chosen(data: Path, source: str, *, odd: bool, seed: int) -> list[Film]:
     """Films of one set with a density, of patients with an odd or an even number, at most MOST of a class."""
     folder = data / source
     by_density = defaultdict(list)
-    for film in contrast_enhanced(folder) if source == CONTRAST else folders.read_folder(folder, source):
+    for film in folders.read_folder(folder, source):
         number = int(re.sub(r"\D", "", film.patient.rsplit("/", maxsplit=1)[-1]))
         if film.density in AIMS and film.shows_density() and number % 2 == odd:
             by_density[film.density].append(film)

@@ -1,13 +1,14 @@
-"""Readers of the four prepared folders: ``cbis-mass``, ``mias``, ``cesm``, ``rsna``.
+"""Readers of the five prepared folders: ``cbis-mass``, ``mias``, ``cesm``, ``cesm-cc``, ``rsna``.
 
-Each folder holds ``images/`` and ``labels.csv``. Sets (cite them wherever results are shown):
+Each folder holds ``images/`` and ``labels.csv``; ``cbis-mass`` may hold outlines in ``masks/`` and its films' true
+ratios of width to height in ``aspect.csv``. Sets (cite them wherever results are shown):
 CBIS-DDSM (Sawyer-Lee et al., 10.7937/K9/TCIA.2016.7O02S9CY), mini-MIAS (Suckling et al. 1994,
 Excerpta Medica ICS 1069), CDD-CESM (Khaled et al., 10.7937/29kw-ae92), RSNA 2022 screening subset.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -28,6 +29,7 @@ from mammoscan.training.datasets.film import (
     Box,
     Film,
     Lesion,
+    Points,
     box_of,
     longest_mm,
     mask_parts,
@@ -39,6 +41,7 @@ from mammoscan.training.datasets.mias_original import MM as MIAS_MM
 from mammoscan.training.datasets.traits import Readings, Traits
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -48,15 +51,18 @@ if TYPE_CHECKING:
 
 __all__ = ["SOURCES", "Box", "Film", "Prepared", "read", "read_folder", "recognise"]
 
-# Two sets were stretched to a square; this undoes it, to the usual ratio of width to height.
+# Two sets were stretched to a square; this undoes it, to the usual ratio of width to height where a film's own is not known.
 UNSTRETCHED = {"cbis-mass": 0.6, "rsna": 0.8125}
 _SQUARE = {"mias": 1024, "cbis-mass": 800, "cesm": 512, "rsna": 480}
-_NAME = {"mias": "image", "cbis-mass": "file", "cesm": "image", "rsna": "image"}
+_NAME = {"mias": "image", "cbis-mass": "file", "cesm": "image", "cesm-cc": "image", "rsna": "image"}
+_ASPECT = "width_over_height"
 _NEEDED = {
     "mias": ("image", "patient", "laterality", "view", "density", "abnormality", "severity", "x", "y", "radius"),
     "cbis-mass": ("file", "patient", "laterality", "view", "x", "y", "w", "h", "pathology", "certain", "density",
                   "assessment", "shape", "subtlety"),
     "cesm": ("image", "patient", "laterality", "view", "age", "density", "birads", "findings", "pathology"),
+    "cesm-cc": ("image", "patient", "patient_confidence", "laterality", "view", "label", "age", "density", "birads",
+                "calcification", "mass", "findings"),
     "rsna": ("image", "patient", "laterality", "view", "age", "cancer", "biopsy", "density"),
 }  # fmt: skip
 SOURCES = tuple(_NEEDED)
@@ -73,6 +79,8 @@ TRAITS = {
         cite="CDD-CESM, Khaled et al., 10.7937/29kw-ae92", terms="CC BY 4.0", classified=6, readings=Readings(1.2),
         bars=((_HIT, 0.80), ("median Dice of lesions hit by the first 20 regions, outlines as drawn", 0.55)),
     ),
+    # The same women as in ``cesm``, at more of the resolution, with normal and benign views; no places.
+    "cesm-cc": Traits(cite="CDD-CESM, Khaled et al., 10.7937/29kw-ae92", terms="CC BY 4.0", readings=Readings(1.2)),
     # Its normal films have as many regions classified as an image is judged by (``outputs.JUDGED``).
     "rsna": Traits(
         cite="RSNA Screening Mammography Breast Cancer Detection, 2022, subset", terms="non-commercial research",
@@ -80,11 +88,13 @@ TRAITS = {
     ),
 }  # fmt: skip
 # Patients of CBIS-DDSM are the same in this folder and as TCIA ships them.
-_PATIENTS = {"cbis-mass": "cbis-ddsm"}
+# So are those of CDD-CESM in its two folders.
+_PATIENTS = {"cbis-mass": "cbis-ddsm", "cesm-cc": "cesm"}
 _TISSUE = {t.lower(): t for t in "FGD"}
 _DENSITY = tables.DENSITIES | {"_": ""}  # CDD-CESM's sign for none
 _PATHOLOGY = {"benign": BENIGN, "malignant": MALIGNANT, "mixed": MALIGNANT}
 _YES_NO = {"0": "0", "1": "1"}
+_SAME = 0.3  # a lesion's box and that of a part of its film's mask are one lesion's above this share of their union
 _SMALLEST = 20  # pixels of an outline; smaller ones are crumbs of the compression
 
 
@@ -118,30 +128,46 @@ class Prepared(Film):
         return Image(self.header, pixels, np.zeros(pixels.shape, bool))
 
     def lesions(self) -> tuple[Lesion, ...]:
-        """Everything located: for CDD-CESM the parts of the hand-drawn masks."""
+        """Everything located: for CDD-CESM the parts of the hand-drawn masks, for CBIS-DDSM the boxes with the parts
+        of the film's mask that lie on them.
+        """
+        if self.source == "cbis-mass" and (path := self._mask_path()).exists():
+            return _outlined(self.marked, mask_parts(self._drawn(path), smallest=_SMALLEST))
         if self.source != "cesm":
             return self.marked
         kind, assessment = _cesm_kind(self.rows[0]["findings"]), self.rows[0]["birads"]
-        parts = mask_parts(self._drawn(), smallest=_SMALLEST)
+        parts = mask_parts(self._drawn(self._mask_path()), smallest=_SMALLEST)
         return tuple(Lesion(MALIGNANT, kind, box, contour, assessment) for box, contour in parts)
 
     def lesion_mask(self) -> NDArray[np.bool_] | None:
-        """CDD-CESM: the hand-drawn masks; None for the other sets."""
-        return self._drawn() if self.source == "cesm" else None
+        """The drawn masks; None where there is none."""
+        return self._drawn(self._mask_path()) if self.source == "cesm" else Film.lesion_mask(self)
 
     def shows_density(self) -> bool:
         """RSNA: not at the second site, which has no readings; an implant is bright without being tissue."""
         return self.rows[0].get("site", "1") == "1" and self.rows[0].get("implant", "0") != "1"
 
-    def _drawn(self) -> NDArray[np.bool_]:
-        path, shape = self.path.parents[1] / "masks" / self.path.name, (self.header.rows, self.header.columns)
+    def _mask_path(self) -> Path:
+        name = self.path.name if self.source == "cesm" else self.path.with_suffix(".png").name
+        return self.path.parents[1] / "masks" / name
+
+    def _drawn(self, path: Path) -> NDArray[np.bool_]:
+        """A mask, with the stretch undone as that of its image."""
+        shape = self.header.rows, self.header.columns
+        if self.source in UNSTRETCHED:
+            shape = (_SQUARE[self.source],) * 2
         try:
             mask = images.grey(path) > 127 / 255
         except InputError as error:
-            raise tables.unreadable(self._first(), "image", path, error) from error
+            raise tables.unreadable(self._first(), _NAME[self.source], path, error) from error
         if mask.shape != shape:
-            raise self._first().error("image", f"the mask {path} has {mask.shape[::-1]} pixels, expected {shape[::-1]}")
-        return mask
+            raise self._first().error(
+                _NAME[self.source], f"the mask {path} has {mask.shape[::-1]} pixels, expected {shape[::-1]}"
+            )
+        if self.source in UNSTRETCHED:
+            size = (self.header.columns, self.header.rows)
+            mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.5
+        return np.asarray(mask, bool)
 
     def _first(self) -> Row:
         return tables.Row(self.table, self.row, self.rows[0])
@@ -174,10 +200,42 @@ def read_folder(folder: Path, source: str) -> list[Film]:
     rows: dict[str, list[Row]] = {}
     for row in tables.read_table(folder / "labels.csv", _NEEDED[source]):
         rows.setdefault(row.text(_NAME[source]), []).append(row)
-    return [_film(folder, source, name, found) for name, found in sorted(rows.items())]
+    ratio = _ratios(folder / "aspect.csv") if source in UNSTRETCHED else {}
+    usual = UNSTRETCHED.get(source, 1.0)
+    return [_film(folder, source, name, found, ratio.get(name, usual)) for name, found in sorted(rows.items())]
 
 
-def _film(folder: Path, source: str, name: str, rows: list[Row]) -> Prepared:
+def _ratios(table: Path) -> dict[str, float]:
+    """True ratios of width to height by file; none where there is no such table."""
+    out: dict[str, float] = {}
+    for row in tables.read_table(table, ("file", _ASPECT)) if table.exists() else ():
+        found = row.number_in(_ASPECT, 0.2, 1.0)
+        if found is None:
+            raise row.error(_ASPECT, "empty", "take the row out: the usual ratio is then assumed")
+        out[row.text("file")] = found
+    return out
+
+
+def _outlined(lesions: Sequence[Lesion], parts: Sequence[tuple[Box, Points]]) -> tuple[Lesion, ...]:
+    """Each lesion with the part of the mask whose box is most like its own, if that is alike enough (``_SAME``)."""
+    out = list(lesions)
+    alike = np.array([[_alike(box, lesion.box) for box, _ in parts] for lesion in lesions])
+    while alike.size and alike.max() > _SAME:
+        lesion, part = divmod(int(alike.argmax()), alike.shape[1])
+        out[lesion] = replace(out[lesion], contour=parts[part][1])
+        alike[lesion], alike[:, part] = 0.0, 0.0
+    return tuple(out)
+
+
+def _alike(first: Box, second: Box) -> float:
+    """Intersection of two boxes over their union, 0 to 1."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    shared = max(0.0, width) * max(0.0, height)
+    return shared / (sum((b[2] - b[0]) * (b[3] - b[1]) for b in (first, second)) - shared)
+
+
+def _film(folder: Path, source: str, name: str, rows: list[Row], ratio: float) -> Prepared:
     suffix = ".png" if source == "mias" else ".jpg"
     path = folder / "images" / (name if name.endswith(suffix) else name + suffix)
     patient = tables.agreed(rows, "patient", lambda r: r.text("patient"))
@@ -186,10 +244,14 @@ def _film(folder: Path, source: str, name: str, rows: list[Row]) -> Prepared:
     known = _TISSUE if source == "mias" else _DENSITY
     density = tables.agreed(rows, "density", lambda r: r.one_of("density", known, empty=""))
     stem = name.removesuffix(suffix)
-    side = _SQUARE[source]
+    if source == "cesm-cc":
+        height, columns = tables.size_for(rows[0], _NAME[source], path)
+    else:
+        height = _SQUARE[source]
+        columns = round(height * ratio)
     header = images.plain_header(
-        path, name=f"{source}/{stem}", patient=patient, laterality=Laterality(laterality), view=view, rows=side,
-        columns=round(side * UNSTRETCHED.get(source, 1.0)), age=tables.checked_age(rows[0], "age"), density=density,
+        path, name=f"{source}/{stem}", patient=patient, laterality=Laterality(laterality), view=view, rows=height,
+        columns=columns, age=tables.checked_age(rows[0], "age"), density=density,
         mm=MIAS_MM if source == "mias" else None,
     )  # fmt: skip
     return Prepared(
@@ -203,7 +265,7 @@ def _film(folder: Path, source: str, name: str, rows: list[Row]) -> Prepared:
         table=rows[0].table,
         row=rows[0].number,
         rows=tuple(row.cells for row in rows),
-        marked=tuple(lesion for row in rows for lesion in _lesion(source, row, header)),
+        marked=tuple(lesion for row in rows for lesion in _lesion(source, row, header, ratio)),
         traits=TRAITS[source],
     )
 
@@ -216,11 +278,13 @@ def _label(source: str, row: Row) -> str:
     if source == "rsna":
         cancer, biopsy = (row.one_of(column, _YES_NO) for column in ("cancer", "biopsy"))
         return MALIGNANT if cancer == "1" else BENIGN if biopsy == "1" else NORMAL
+    if source == "cesm-cc":
+        return row.one_of("label", _PATHOLOGY | {NORMAL: NORMAL})
     return row.one_of("pathology", _PATHOLOGY)
 
 
-def _lesion(source: str, row: Row, header: Header) -> tuple[Lesion, ...]:
-    """The place that a row states, if it states one."""
+def _lesion(source: str, row: Row, header: Header, ratio: float) -> tuple[Lesion, ...]:
+    """The place that a row states, if it states one. ratio: of the film's width to its height."""
     if source == "mias" and row.get("radius"):
         x, y = (row.number_in(column, 0, _SQUARE[source]) for column in ("x", "y"))
         radius = row.number_in("radius", 1, _SQUARE[source])
@@ -230,7 +294,7 @@ def _lesion(source: str, row: Row, header: Header) -> tuple[Lesion, ...]:
         return (Lesion(_label(source, row), MIAS_KIND[row.get("abnormality").upper()], box,
                        size_mm=longest_mm(box, header.spacing)),)  # fmt: skip
     if source == "cbis-mass":
-        fx, side = UNSTRETCHED[source], _SQUARE[source]
+        fx, side = ratio, _SQUARE[source]
         x, y, w, h = (row.number_in(column, -1, side + 1) for column in "xywh")
         if x is None or y is None or w is None or h is None or w <= 0 or h <= 0:
             raise row.error("w", "a box needs x, y, w and h")

@@ -29,9 +29,10 @@ PREPARED, MIAS, CBIS, INBREAST, MANIFEST_CSV = "prepared", "mini-MIAS", "CBIS-DD
 LAYOUTS = (
     Layout(
         PREPARED,
-        "`labels.csv` and `images/` in a folder `mias`, `cbis-mass`, `cesm` or `rsna`, or with the columns of one",
-        "boxes, circles (`mias`) or `masks/` (`cesm`); `rsna`: cancer by breast, no places; `cbis-mass` and `rsna` are "
-        "stretched to a square, which is undone",
+        "`labels.csv` and `images/` in a folder `mias`, `cbis-mass`, `cesm`, `cesm-cc` or `rsna`, or with the columns of one",
+        "boxes, circles (`mias`) or `masks/` (`cesm`, and `cbis-mass` beside its boxes); `cesm-cc`: the class of the view, "
+        "`rsna`: cancer by breast, no places; `cbis-mass` and `rsna` are stretched to a square, which is undone, by each film's "
+        "own ratio where `aspect.csv` has it",
         "as the sets below; CDD-CESM (10.7937/29kw-ae92), RSNA 2022",
     ),
     Layout(

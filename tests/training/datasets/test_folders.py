@@ -15,10 +15,13 @@ ROWS = {
                   "density": "3", "assessment": "4", "shape": "ASYMMETRIC_BREAST_TISSUE", "margins": "", "subtlety": "4"},
     "cesm": {"image": "P1_L_DM_MLO", "patient": "P1", "laterality": "L", "view": "MLO", "age": "46", "density": "C",
              "birads": "4", "findings": "Architectural distortion", "pathology": "Malignant"},
+    "cesm-cc": {"image": "IM0087", "patient": "P11", "patient_confidence": "high", "laterality": "R", "view": "CC",
+                "label": "benign", "age": "51", "density": "C", "birads": "3", "calcification": "0", "mass": "1",
+                "findings": "Equal density mass"},
     "rsna": {"image": "25_1442180348", "patient": "rsna25", "site": "1", "laterality": "L", "view": "MLO", "age": "62",
              "cancer": "0", "biopsy": "0", "invasive": "0", "birads": "1", "implant": "0", "density": "", "machine": "49"},
 }  # fmt: skip
-SIDE = {"mias": 1024, "cbis-mass": 800, "cesm": 512, "rsna": 480}
+SIDE = {"mias": 1024, "cbis-mass": 800, "cesm": 512, "cesm-cc": 700, "rsna": 480}
 AT = (100, 400, 200, 480)
 
 
@@ -55,6 +58,59 @@ def test_a_cbis_box_lies_where_the_unstretched_image_is_bright(tmp_path):
     assert made.bright(film.image().pixels) == pytest.approx(lesion.box, abs=1)
     assert (lesion.label, lesion.kind, lesion.assessment, lesion.subtlety) == ("malignant", "asymmetry", "4", 4)
     assert (film.patient, film.density) == ("cbis-ddsm/P_00001", "c")
+
+
+def _with_ratio(root, ratio):
+    folder, stem = _write(root, "cbis-mass")
+    (folder / "aspect.csv").write_text(f"file,width_over_height\n{stem}.jpg,{ratio}\n")
+    return folder, stem
+
+
+def test_a_cbis_film_gets_its_own_ratio_of_width_to_height_where_it_is_known(tmp_path):
+    folder, _ = _with_ratio(tmp_path, 0.5)
+    (film,) = folders.read_folder(folder, "cbis-mass")
+    assert (film.header.rows, film.header.columns) == (800, 400)
+    assert film.lesions()[0].box == pytest.approx((50, 400, 100, 480))
+    assert made.bright(film.image().pixels) == pytest.approx(film.lesions()[0].box, abs=1)
+
+
+@pytest.mark.parametrize("ratio", ["", "3", "wide"])
+def test_a_ratio_that_cannot_be_is_named_with_its_row(tmp_path, ratio):
+    folder, _ = _with_ratio(tmp_path, ratio)
+    with pytest.raises(LabelError, match=r"aspect.csv: row 2, column 'width_over_height'"):
+        folders.read_folder(folder, "cbis-mass")
+
+
+def test_a_cbis_outline_is_that_of_the_mask_on_its_box(tmp_path):
+    folder, stem = _with_ratio(tmp_path, 0.5)
+    mask = made.grey((800, 800), (105, 402, 198, 478), low=0, high=255)
+    mask[600:700, 600:700] = 255  # of another lesion, which has no box
+    made.write_image(folder / "masks" / f"{stem}.png", mask)
+    (film,) = folders.read_folder(folder, "cbis-mass")
+    (lesion,) = film.lesions()
+    assert lesion.box == pytest.approx((50, 400, 100, 480))
+    xs, ys = np.array(lesion.contour).T
+    assert (xs.min(), ys.min(), xs.max(), ys.max()) == pytest.approx((52.5, 402, 99, 478), abs=1.5)
+    assert made.bright(film.lesion_mask().astype(np.uint8)) == pytest.approx((52.5, 402, 99, 478), abs=1.5)
+
+
+def test_a_cbis_box_far_from_every_part_of_the_mask_has_no_outline(tmp_path):
+    folder, stem = _write(tmp_path, "cbis-mass")
+    made.write_image(folder / "masks" / f"{stem}.png", made.grey((800, 800), (500, 100, 560, 160), low=0, high=255))
+    (film,) = folders.read_folder(folder, "cbis-mass")
+    assert film.lesions()[0].contour == ()
+    assert film.lesion_mask() is None
+
+
+@pytest.mark.parametrize(("label", "worst"), [("normal", "normal"), ("benign", "benign"), ("mixed", "malignant")])
+def test_cesm_cc_is_labelled_by_view_and_its_patients_are_those_of_cesm(tmp_path, label, worst):
+    film = _one(tmp_path, "cesm-cc", {"label": label})
+    assert (film.label, film.is_normal(), film.lesions()) == (worst, label == "normal", ())
+    assert (film.patient, film.density, film.header.age.years) == ("cesm/P11", "c", 51)
+    folder, _ = _write(tmp_path / "more", "cesm", {"patient": "P11"})
+    (other,) = folders.read_folder(folder, "cesm")
+    assert other.patient == film.patient
+    assert film.image().pixels.shape == (700, 700)
 
 
 def test_an_uncertain_cbis_box_is_a_place_without_a_class(tmp_path):
@@ -115,6 +171,7 @@ def test_rsna_is_labelled_by_breast(tmp_path, change, label):
         ("cbis-mass", {"x": "790"}, "x"),
         ("cbis-mass", {"certain": "maybe"}, "certain"),
         ("cesm", {"pathology": ""}, "pathology"),
+        ("cesm-cc", {"label": "probably"}, "label"),
         ("rsna", {"cancer": "2"}, "cancer"),
         ("rsna", {"view": "TOP"}, "view"),
         ("rsna", {"image": ""}, "image"),

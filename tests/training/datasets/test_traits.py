@@ -25,6 +25,7 @@ DECIDED = {
     "cbis-mass": (3, "CC BY 3.0", False),
     "cbis-ddsm": (3, "CC BY 3.0", False),
     "cesm": (6, "CC BY 4.0", False),
+    "cesm-cc": (None, "CC BY 4.0", False),
     "rsna": (10, "non-commercial research", True),
     "inbreast": (None, "research only", False),
 }
@@ -42,6 +43,7 @@ def test_each_known_set_is_treated_as_it_was():
 def test_every_reader_gives_its_sets_traits_to_its_films(tmp_path):
     test_find._all(tmp_path)
     test_folders._write(tmp_path, "cesm")
+    test_folders._write(tmp_path, "cesm-cc")
     found = of_sets(datasets.read(tmp_path))
     assert found == {**{name: KNOWN[name] for name in DECIDED}, "manifest": Traits()}
 
