@@ -20,7 +20,7 @@ from mammoscan.audit import gallery, story
 from mammoscan.audit.lesions import Mark, box, circle
 from mammoscan.audit.match import Pair
 from mammoscan.audit.results import ImageResult
-from tests.audit.tables import measured, rows_of, run_audit, write_csv
+from tests.audit.tables import rows_of, run_audit, write_csv
 
 EXAMPLE = ImageResult("1", "1", "1.dcm", "P", "1.9", "L", "CC", 0.9, None, "", None, "", "", "")
 
@@ -55,7 +55,7 @@ def test_labels_in_another_order_give_the_same_bytes_of_metrics(study, tmp_path)
     shuffled = write_csv(tmp_path / "other" / "labels.csv" if (tmp_path / "other").mkdir() is None else labels,
                          ["sop_instance_uid", "label", "x", "y", "radius"], rows[::-1])  # fmt: skip
     for name, file in (("a", labels), ("b", shuffled)):
-        assert measured(run, "--labels", file, "--out", tmp_path / name, "--level", "image").exit_code == 0
+        assert run_audit(run, "--labels", file, "--out", tmp_path / name, "--level", "image").exit_code == 0
     a, b = (
         {(r["metric"], r["threshold_name"]): r["value"] for r in rows_of(tmp_path / n / "metrics.csv")} for n in "ab"
     )
@@ -68,7 +68,7 @@ def test_unmatched_labels_and_results_are_listed_and_change_the_status(study, tm
     run, _, rows = study
     labels = write_csv(tmp_path / "some.csv", ["sop_instance_uid", "label", "x", "y", "radius"],
                        [*rows[:-2], ["9.9", "malignant", "", "", ""], ["8.8", "normal", "", "", ""]])  # fmt: skip
-    result = measured(run, "--labels", labels, "--out", tmp_path / "out")
+    result = run_audit(run, "--labels", labels, "--out", tmp_path / "out")
     assert result.exit_code == 1
     listed = {(r["kind"], r["identifier"]): r["why"] for r in rows_of(tmp_path / "out" / "unmatched.csv")}
     assert listed["label", "9.9"] == "not analysed: truncated"
@@ -79,7 +79,7 @@ def test_unmatched_labels_and_results_are_listed_and_change_the_status(study, tm
 def test_labels_that_meet_no_result_are_an_error(study, tmp_path):
     run, _, _ = study
     labels = write_csv(tmp_path / "none.csv", ["sop_instance_uid", "label"], [["7", "1"]])
-    result = measured(run, "--labels", labels, "--out", tmp_path / "out")
+    result = run_audit(run, "--labels", labels, "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "none of 1 labels" in result.output
 
@@ -88,9 +88,9 @@ def test_breast_labels_give_no_image_level(study, tmp_path):
     run, _, _ = study
     rows = [[f"P{p}", side, int(p % 4 == 0 and side == "L")] for p in range(40) for side in "LR"]
     labels = write_csv(tmp_path / "b.csv", ["patient_id", "laterality", "cancer"], rows)
-    assert measured(run, "--labels", labels, "--out", tmp_path / "out").exit_code == 0
+    assert run_audit(run, "--labels", labels, "--out", tmp_path / "out").exit_code == 0
     assert {r["level"] for r in rows_of(tmp_path / "out" / "metrics.csv")} == {"breast", "patient", "study"}
-    refused = measured(run, "--labels", labels, "--out", tmp_path / "out", "--level", "image")
+    refused = run_audit(run, "--labels", labels, "--out", tmp_path / "out", "--level", "image")
     assert refused.exit_code == 2
     assert "do not say what is true of one image" in refused.output
 
@@ -99,7 +99,7 @@ def test_scores_of_another_system_are_audited_from_a_csv(tmp_path):
     scores = write_csv(tmp_path / "s.csv", ["id", "score"], [[f"c{i}", i] for i in range(10)])
     labels = write_csv(tmp_path / "l.csv", ["id", "label"], [[f"c{i}", int(i > 4)] for i in range(10)])
     assert (
-        measured(scores, "--labels", labels, "--out", tmp_path / "out", "--threshold", 5, "--level", "image").exit_code
+        run_audit(scores, "--labels", labels, "--out", tmp_path / "out", "--threshold", 5, "--level", "image").exit_code
         == 0
     )
     found = {(r["metric"], r["threshold_name"]): r for r in rows_of(tmp_path / "out" / "metrics.csv")}
@@ -121,7 +121,7 @@ def test_scores_of_another_system_are_audited_from_a_csv(tmp_path):
 )
 def test_fail_under_decides_the_status(study, tmp_path, bar, status):
     run, labels, _ = study
-    result = measured(run, "--labels", labels, "--out", tmp_path / "out", "--fail-under", bar, "--level", "image")
+    result = run_audit(run, "--labels", labels, "--out", tmp_path / "out", "--fail-under", bar, "--level", "image")
     assert result.exit_code == status, result.output
 
 
@@ -130,7 +130,7 @@ def test_a_baseline_is_compared_on_the_common_cases(study, tmp_path):
     images = rows_of(run / "images.csv")[:100]
     other = write_csv(tmp_path / "base.csv", ["sop_instance_uid", "score", "patient_id"],
                       [[r["sop_instance_uid"], 1 - float(r["malignancy"]), r["patient_id"]] for r in images])  # fmt: skip
-    result = measured(run, "--labels", labels, "--out", tmp_path / "out", "--baseline", other, "--level", "image")
+    result = run_audit(run, "--labels", labels, "--out", tmp_path / "out", "--baseline", other, "--level", "image")
     assert result.exit_code == 0, result.output
     (found,) = json.loads((tmp_path / "out" / "metrics.json").read_text())["comparisons"]
     assert (found["common_cases"], found["only_in_results"]) == (100, 60)
@@ -141,7 +141,7 @@ def test_a_baseline_is_compared_on_the_common_cases(study, tmp_path):
 
 def test_small_subgroups_are_marked_and_shown(study, tmp_path):
     run, labels, _ = study
-    measured(run, "--labels", labels, "--out", tmp_path / "out", "--level", "breast")
+    run_audit(run, "--labels", labels, "--out", tmp_path / "out", "--level", "breast")
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
     density = [g for g in found["subgroups"] if g["factor"] == "density" and g["metric"] == "auc"]
     assert {g["group"] for g in density} == set("abcd")
@@ -177,7 +177,7 @@ def test_the_second_papers_counts_give_its_table_1_through_the_whole_command(tmp
         tmp_path / "l.csv", ["id", "label"], [(i, ("benign", "malignant")[t]) for i, (t, _) in enumerate(rows)][::-1]
     )
     out = tmp_path / "out"
-    assert measured(scores, "--labels", labels, "--out", out, "--threshold", 0.5, "--level", "image").exit_code == 0
+    assert run_audit(scores, "--labels", labels, "--out", out, "--threshold", 0.5, "--level", "image").exit_code == 0
     found = json.loads((out / "metrics.json").read_text())
     (report,) = found["class_reports"]
 
@@ -198,7 +198,7 @@ def test_the_first_papers_114_cases_give_more_than_98_percent_through_the_whole_
     rows = [(0, 0.1)] * 82 + [(0, 0.9)] * 2 + [(1, 0.9)] * 30
     scores = write_csv(tmp_path / "s.csv", ["id", "score"], [(i, s) for i, (_, s) in enumerate(rows)])
     labels = write_csv(tmp_path / "l.csv", ["id", "label"], [(i, t) for i, (t, _) in enumerate(rows)])
-    assert measured(scores, "--labels", labels, "--out", tmp_path / "out", "--threshold", 0.5).exit_code == 0
+    assert run_audit(scores, "--labels", labels, "--out", tmp_path / "out", "--threshold", 0.5).exit_code == 0
     found = {r["metric"]: r for r in rows_of(tmp_path / "out" / "metrics.csv") if r["level"] == "image"}
     assert float(found["accuracy"]["value"]) == pytest.approx(112 / 114)
     assert float(found["sensitivity"]["value"]) == 1
@@ -247,7 +247,7 @@ def test_the_pdf_says_the_same_in_plain_words_on_its_first_page(study, tmp_path)
 def test_few_cases_and_an_auc_no_better_than_guessing_are_said_in_plain_words(tmp_path):
     scores = write_csv(tmp_path / "s.csv", ["id", "score"], [[f"c{i}", 0.1 * (i % 2)] for i in range(12)])
     labels = write_csv(tmp_path / "l.csv", ["id", "label"], [[f"c{i}", int(i % 3 == 0)] for i in range(12)])
-    output = measured(scores, "--labels", labels, "--out", tmp_path / "out").output
+    output = run_audit(scores, "--labels", labels, "--out", tmp_path / "out").output
     assert "That is few" in output
     assert "do not show that the scores are of any use" in output
     assert "No operating point is known" in output
@@ -255,7 +255,7 @@ def test_few_cases_and_an_auc_no_better_than_guessing_are_said_in_plain_words(tm
 
 def test_sensitivity_asked_for_gives_its_threshold_and_says_that_it_is_optimistic(study, tmp_path):
     run, labels, _ = study
-    measured(run, "--labels", labels, "--out", tmp_path / "out", "--level", "image", "--sensitivity", "0.95")
+    run_audit(run, "--labels", labels, "--out", tmp_path / "out", "--level", "image", "--sensitivity", "0.95")
     rows = [r for r in rows_of(tmp_path / "out" / "metrics.csv") if r["threshold_name"] == "sensitivity 0.95 here"]
     by = {r["metric"]: r for r in rows}
     assert float(by["sensitivity"]["value"]) >= 0.95
@@ -274,7 +274,7 @@ def test_a_baseline_is_judged_at_its_own_operating_point_of_the_same_name(study,
     run, labels, _ = study
     other = shutil.copytree(run, tmp_path / "other")
     (other / "run.json").write_text(json.dumps({"threshold": 0.6, "threshold_name": "sensitivity-0.90"}))
-    measured(run, "--labels", labels, "--out", tmp_path / "out", "--level", "image", "--baseline", other)
+    run_audit(run, "--labels", labels, "--out", tmp_path / "out", "--level", "image", "--baseline", other)
     (found,) = json.loads((tmp_path / "out" / "metrics.json").read_text())["comparisons"]
     assert (found["threshold"], found["baseline_threshold"]) == (0.3, 0.6)
     assert found["auc"]["difference"] == 0
@@ -289,10 +289,10 @@ def test_a_baseline_of_other_cases_is_an_error_and_its_columns_can_be_named(stud
     sops = [r["sop_instance_uid"] for r in rows_of(run / "images.csv")]
     named = write_csv(tmp_path / "n.csv", ["sop_instance_uid", "AI"], [[s, 0.5] for s in sops])
     out = ("--labels", labels, "--out", tmp_path / "out", "--level", "image")
-    assert measured(run, *out, "--baseline", named).exit_code == 2
-    assert measured(run, *out, "--baseline", named, "--column", "baseline.score=AI").exit_code == 0
+    assert run_audit(run, *out, "--baseline", named).exit_code == 2
+    assert run_audit(run, *out, "--baseline", named, "--column", "baseline.score=AI").exit_code == 0
     apart = write_csv(tmp_path / "a.csv", ["sop_instance_uid", "score"], [["7.7", 0.5]])
-    result = measured(run, *out, "--baseline", apart)
+    result = run_audit(run, *out, "--baseline", apart)
     assert result.exit_code == 2
     assert "no case of the results has a partner in the baseline" in result.output
 
@@ -308,7 +308,7 @@ def test_a_baseline_of_other_cases_is_an_error_and_its_columns_can_be_named(stud
 )
 def test_a_bar_that_nothing_can_meet_is_a_usage_error(study, tmp_path, bar, message):
     run, labels, _ = study
-    result = measured(run, "--labels", labels, "--out", tmp_path / "out", "--fail-under", bar, "--level", "image")
+    result = run_audit(run, "--labels", labels, "--out", tmp_path / "out", "--fail-under", bar, "--level", "image")
     assert result.exit_code == 2
     assert message in result.output
 
@@ -317,7 +317,7 @@ def test_any_metric_or_its_lower_limit_can_be_a_bar(study, tmp_path):
     run, labels, _ = study
     bars = ["region.froc_sensitivity_at_1=0.5", "sensitivity@sensitivity-0.90.lower=0.3", "breast.specificity=0.2"]
     arguments = [a for bar in bars for a in ("--fail-under", bar)]
-    assert measured(run, "--labels", labels, "--out", tmp_path / "out", *arguments).exit_code == 0
+    assert run_audit(run, "--labels", labels, "--out", tmp_path / "out", *arguments).exit_code == 0
     verdicts = json.loads((tmp_path / "out" / "metrics.json").read_text())["bars"]
     assert [(v["bar"], v["level"], v["met"]) for v in verdicts] == [
         (bars[0], "region", True), (bars[1], "patient", True), (bars[2], "breast", True)
@@ -327,9 +327,9 @@ def test_any_metric_or_its_lower_limit_can_be_a_bar(study, tmp_path):
 def test_a_bar_goes_before_unmatched_cases_in_the_status(study, tmp_path):
     run, _, rows = study
     labels = write_csv(tmp_path / "some.csv", ["sop_instance_uid", "label", "x", "y", "radius"], rows[:-2])
-    assert measured(run, "--labels", labels, "--out", tmp_path / "o", "--level", "image").exit_code == 1
+    assert run_audit(run, "--labels", labels, "--out", tmp_path / "o", "--level", "image").exit_code == 1
     assert (
-        measured(
+        run_audit(
             run, "--labels", labels, "--out", tmp_path / "o", "--level", "image", "--fail-under", "auc=1.1"
         ).exit_code
         == 5
@@ -339,7 +339,7 @@ def test_a_bar_goes_before_unmatched_cases_in_the_status(study, tmp_path):
 def test_broken_labels_are_found_before_an_archive_is_analysed(tmp_path):
     (tmp_path / "archive").mkdir()
     labels = write_csv(tmp_path / "l.csv", ["id", "label"], [["a", "1"], ["a", "0"]])
-    result = measured(tmp_path / "archive", "--labels", labels, "--out", tmp_path / "out")
+    result = run_audit(tmp_path / "archive", "--labels", labels, "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "rows 2, 3 (a): contradictory labels" in result.output
     assert not (tmp_path / "out").exists()
@@ -348,7 +348,7 @@ def test_broken_labels_are_found_before_an_archive_is_analysed(tmp_path):
 def test_an_archive_in_which_nothing_can_be_analysed_ends_with_the_runs_status(tmp_path):
     (tmp_path / "archive").mkdir()
     labels = write_csv(tmp_path / "l.csv", ["id", "label"], [["a", "1"]])
-    result = measured(tmp_path / "archive", "--labels", labels, "--out", tmp_path / "out", "--quiet")
+    result = run_audit(tmp_path / "archive", "--labels", labels, "--out", tmp_path / "out", "--quiet")
     assert result.exit_code == 3
     assert not (tmp_path / "out" / "audit.html").exists()
 
@@ -366,12 +366,12 @@ def test_an_archive_is_analysed_first_and_only_once(demo, tmp_path):
     labels = write_csv(tmp_path / "l.csv", list(rows[0]), [list(r.values()) for r in rows])
     labels.write_text(labels.read_text().replace("northwind/study-1/", ""))
     out = tmp_path / "out"
-    result = measured(archive, "--labels", labels, "--out", out, "--column", "lesion_kind=kind")
+    result = run_audit(archive, "--labels", labels, "--out", out, "--column", "lesion_kind=kind")
     assert result.exit_code == 0, result.output
     found = {r["metric"]: r for r in rows_of(out / "metrics.csv") if r["level"] == "image"}
     assert (found["auc"]["cases"], found["auc"]["positives"]) == ("4", "2")
     before = {p: p.stat().st_mtime_ns for p in (out / "run").rglob("*.csv")}
-    assert measured(archive, "--labels", labels, "--out", out, "--level", "image", "--quiet").exit_code == 0
+    assert run_audit(archive, "--labels", labels, "--out", out, "--level", "image", "--quiet").exit_code == 0
     assert {p: p.stat().st_mtime_ns for p in (out / "run").rglob("*.csv")} == before
     assert {p.name for p in archive.iterdir()} == names
 
@@ -410,16 +410,16 @@ def test_overlays_lie_where_truth_and_marks_are_in_the_source_image():
 
 def test_a_case_without_its_image_says_why_there_is_no_picture(study, tmp_path):
     run, labels, _ = study
-    measured(run, "--labels", labels, "--out", tmp_path / "out", "--level", "image")
+    run_audit(run, "--labels", labels, "--out", tmp_path / "out", "--level", "image")
     assert "no picture: the results name no archive" in (tmp_path / "out" / "audit.html").read_text()
     (tmp_path / "empty").mkdir()
-    measured(run, "--labels", labels, "--out", tmp_path / "out", "--level", "image", "--archive", tmp_path / "empty")
+    run_audit(run, "--labels", labels, "--out", tmp_path / "out", "--level", "image", "--archive", tmp_path / "empty")
     assert "no picture: the image is not in the archive" in (tmp_path / "out" / "audit.html").read_text()
 
 
 def test_marks_that_end_early_are_said_at_the_false_marks_they_do_not_reach(study, tmp_path):
     run, labels, _ = study
-    measured(run, "--labels", labels, "--out", tmp_path / "out")
+    run_audit(run, "--labels", labels, "--out", tmp_path / "out")
     found = {
         r["metric"]: r["note"] for r in rows_of(tmp_path / "out" / "metrics.csv") if r["metric"].startswith("froc")
     }

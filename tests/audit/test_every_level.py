@@ -9,7 +9,7 @@ from scipy.stats import chi2
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
-from tests.audit.tables import measured, rows_of, write_csv
+from tests.audit.tables import rows_of, run_audit, write_csv
 
 EXACT = {"abs": 1e-9, "rel": 1e-9}
 PREVALENCE = 0.02
@@ -40,7 +40,7 @@ def test_labels_of_every_kind_meet_all_results_and_give_the_same_truth(study, tm
         key = tuple(row[c] for c in columns)
         truth[key] = truth.get(key, False) or truth_of(row)
     labels = write_csv(tmp_path / "l.csv", [*columns, "label"], [[*k, int(v)] for k, v in truth.items()][::-1])
-    result = measured(run, "--labels", labels, "--out", tmp_path / "out")
+    result = run_audit(run, "--labels", labels, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert found["counts"] == {"pairs": 160, "unmatched_labels": 0, "unmatched_results": 0}
@@ -98,7 +98,7 @@ def every_metric(truth, scores, threshold):
 def test_every_metric_of_every_level_is_that_of_scikit_learn(study, tmp_path):
     run, labels, _ = study
     out = tmp_path / "out"
-    measured(run, "--labels", labels, "--out", out, "--threshold", "0.5", "--prevalence", PREVALENCE)
+    run_audit(run, "--labels", labels, "--out", out, "--threshold", "0.5", "--prevalence", PREVALENCE)
     rows = rows_of(run / "images.csv")
     units = {
         "region": lambda r: r["sop_instance_uid"],  # the fixture's one finding an image, which lies on the lesion
@@ -136,7 +136,7 @@ def test_per_class_report_of_three_classes_is_that_of_scikit_learn(tmp_path):
     scores = write_csv(tmp_path / "s.csv", heading, [[i, s[2], *s] for i, s in enumerate(shares.tolist())])
     labels = write_csv(tmp_path / "l.csv", ["Fall", "Befund"], [[i, names[t]] for i, t in enumerate(truth)][::-1])
     chosen = [x for pair in ("id=Fall", "label=Befund", "results.score=AI") for x in ("--column", pair)]
-    result = measured(scores, "--labels", labels, "--out", tmp_path / "out", "--level", "image", *chosen)
+    result = run_audit(scores, "--labels", labels, "--out", tmp_path / "out", "--level", "image", *chosen)
     assert result.exit_code == 0, result.output
     (report,) = json.loads((tmp_path / "out" / "metrics.json").read_text())["class_reports"]
     assert report["decided_by"] == "most probable class"
@@ -197,7 +197,7 @@ OF = {
 def test_every_subgroup_has_its_counts_values_intervals_and_a_test_for_difference(divided, tmp_path):
     results, labels, rows = divided
     out = tmp_path / "out"
-    result = measured(results, "--labels", labels, "--out", out, "--level", "image", "--threshold", 0.5)
+    result = run_audit(results, "--labels", labels, "--out", out, "--level", "image", "--threshold", 0.5)
     assert result.exit_code == 0, result.output
     data = json.loads((out / "metrics.json").read_text())
     groups = {(g["factor"], g["group"], g["metric"]): g for g in data["subgroups"]}
@@ -240,7 +240,7 @@ def test_what_the_labels_say_of_density_and_age_goes_before_the_results(study, t
     images = rows_of(run / "images.csv")
     rows = [[r["sop_instance_uid"], int(truth_of(r)), "4" if i % 2 else "1", 85] for i, r in enumerate(images)]
     labels = write_csv(tmp_path / "l.csv", ["sop_instance_uid", "cancer", "birads_density", "age"], rows)
-    measured(run, "--labels", labels, "--out", tmp_path / "out", "--level", "image")
+    run_audit(run, "--labels", labels, "--out", tmp_path / "out", "--level", "image")
     groups = json.loads((tmp_path / "out" / "metrics.json").read_text())["subgroups"]
     cases = {(g["factor"], g["group"]): g["cases"] for g in groups if g["factor"] in {"density", "age"}}
     assert cases == {("density", "a"): 80, ("density", "d"): 80, ("age", "70 and over"): 160}
@@ -250,7 +250,7 @@ def test_what_the_labels_say_of_density_and_age_goes_before_the_results(study, t
 def test_one_class_alone_refuses_what_needs_both_and_writes_the_rest(tmp_path, label, missing):
     scores = write_csv(tmp_path / "s.csv", ["id", "score"], [[i, i / 20] for i in range(20)])
     labels = write_csv(tmp_path / "l.csv", ["id", "label"], [[i, label] for i in range(20)])
-    result = measured(scores, "--labels", labels, "--out", tmp_path / "out", "--threshold", 0.5)
+    result = run_audit(scores, "--labels", labels, "--out", tmp_path / "out", "--threshold", 0.5)
     assert result.exit_code == 0, result.output
     found = {r["metric"]: r for r in rows_of(tmp_path / "out" / "metrics.csv")}
     for metric in ("auc", "partial_auc", "balanced_accuracy", "mcc", "calibration_slope"):
@@ -266,14 +266,14 @@ def test_one_class_alone_refuses_what_needs_both_and_writes_the_rest(tmp_path, l
 def test_any_measured_metric_can_be_a_bar_on_either_side_of_its_value(study, tmp_path, level):
     run, labels, _ = study
     out = tmp_path / "out"
-    measured(run, "--labels", labels, "--out", out, "--level", level)
+    run_audit(run, "--labels", labels, "--out", out, "--level", level)
     worse = {"brier", "calibration_error", "error_rate", "recall_rate"}
     arguments, expected = [], []
     for m in json.loads((out / "metrics.json").read_text())["metrics"]:
         for step in (-1e-6, 1e-6):
             arguments += ["--fail-under", f"{level}.{m['metric']}={m['value'] + step:.12f}"]
             expected.append((step > 0) == (m["metric"] in worse))
-    result = measured(run, "--labels", labels, "--out", out, "--level", level, *arguments)
+    result = run_audit(run, "--labels", labels, "--out", out, "--level", level, *arguments)
     assert result.exit_code == 5
     bars = json.loads((out / "metrics.json").read_text())["bars"]
     assert [b["met"] for b in bars] == expected
@@ -282,7 +282,7 @@ def test_any_measured_metric_can_be_a_bar_on_either_side_of_its_value(study, tmp
 
 def test_free_response_through_the_command_is_that_of_trying_every_threshold(study, tmp_path):
     run, labels, _ = study
-    measured(run, "--labels", labels, "--out", tmp_path / "out", "--level", "region")
+    run_audit(run, "--labels", labels, "--out", tmp_path / "out", "--level", "region")
     found = {m["metric"]: m for m in json.loads((tmp_path / "out" / "metrics.json").read_text())["metrics"]}
     images = rows_of(run / "images.csv")
     # One mark an image, which lies on the lesion where there is one.

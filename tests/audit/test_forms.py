@@ -7,7 +7,7 @@ import json
 import openpyxl
 import pytest
 
-from tests.audit.tables import measured, rows_of
+from tests.audit.tables import rows_of, run_audit
 
 
 def semicolons(rows):
@@ -47,7 +47,7 @@ def test_every_form_of_the_labels_gives_the_same_audit(study, tmp_path, form):
     other = tmp_path / "other.xlsx"
     FORMS[form](rows, other)
     for name, table in (("a", labels), ("b", other)):
-        assert measured(run, "--labels", table, "--out", tmp_path / name).exit_code == 0
+        assert run_audit(run, "--labels", table, "--out", tmp_path / name).exit_code == 0
     for name in ("metrics.csv", "cases.csv", "unmatched.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
@@ -55,7 +55,7 @@ def test_every_form_of_the_labels_gives_the_same_audit(study, tmp_path, form):
 def test_quiet_says_which_bar_was_missed_and_by_how_much(study, tmp_path):
     run, labels, _ = study
     arguments = [run, "--labels", labels, "--out", tmp_path / "out", "--level", "image", "--quiet"]
-    result = measured(*arguments, "--fail-under", "auc=0.5", "--fail-under", "auc=0.99", "--fail-under", "brier=0.001")
+    result = run_audit(*arguments, "--fail-under", "auc=0.5", "--fail-under", "auc=0.99", "--fail-under", "brier=0.001")
     assert (result.exit_code, result.stdout) == (5, "")
     auc, brier = (
         float(r["value"]) for n in ("auc", "brier") for r in rows_of(tmp_path / "out/metrics.csv") if r["metric"] == n
@@ -67,14 +67,14 @@ def test_quiet_says_which_bar_was_missed_and_by_how_much(study, tmp_path):
     assert second.startswith(
         f"--fail-under brier=0.001 is NOT met (image level): {brier:.4f} is {brier - 0.001:.2g} above"
     )
-    held = measured(*arguments, "--fail-under", "auc=0.5")
+    held = run_audit(*arguments, "--fail-under", "auc=0.5")
     assert (held.exit_code, held.output) == (0, "")
 
 
 def test_quiet_says_what_found_no_partner(study, tmp_path):
     run, labels, _ = study
     labels.write_text(labels.read_text() + "7.7,benign,,,\n")
-    result = measured(run, "--labels", labels, "--out", tmp_path / "out", "--quiet")
+    result = run_audit(run, "--labels", labels, "--out", tmp_path / "out", "--quiet")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("1 labels without a result, 0 results without a label: see ")
 
@@ -85,7 +85,7 @@ def test_what_was_matched_without_its_zeros_stands_in_the_audit(study, tmp_path)
     images.write_text("\n".join(line.replace(",P", ",00") for line in images.read_text().splitlines()))
     labels = tmp_path / "patients.csv"
     labels.write_text("patient_id,label\n" + "".join(f"{p},{int(p % 4 == 0)}\n" for p in range(40)))
-    result = measured(run, "--labels", labels, "--out", tmp_path / "out")
+    result = run_audit(run, "--labels", labels, "--out", tmp_path / "out")
     assert result.exit_code == 0
     (note,) = json.loads((tmp_path / "out/metrics.json").read_text())["notes"]
     assert "row 3: patient_id '1' is '001'" in note

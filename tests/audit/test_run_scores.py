@@ -2,7 +2,7 @@
 
 import json
 
-from tests.audit.tables import measured, rows_of, write_csv
+from tests.audit.tables import rows_of, run_audit, write_csv
 
 IMAGES = "path sop_instance_uid study_instance_uid patient_id laterality view malignancy".split()
 STUDIES = "study_instance_uid patient_id malignancy malignancy_left malignancy_right".split()
@@ -32,7 +32,7 @@ def made(folder):
 
 def test_a_breasts_score_and_threshold_are_the_runs(tmp_path):
     run, labels = made(tmp_path)
-    result = measured(run, "--labels", labels, "--out", tmp_path / "audit")
+    result = run_audit(run, "--labels", labels, "--out", tmp_path / "audit")
     assert result.exit_code == 0, result.output
     found = {(m["level"], m["metric"], m["threshold_name"]): m for m in rows_of(tmp_path / "audit" / "metrics.csv")}
     breast = found["breast", "sensitivity", "sensitivity-0.90"]
