@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -118,25 +117,6 @@ def known(result: StudyResult, context: ReportContext) -> Known:
         tuple(KnownBreast(b.laterality, b.malignancy, *_density(result, b.laterality)) for b in result.breasts),
         tuple(_image(p) for p in result.images),
     )
-
-
-def packed(study: Known) -> bytes:
-    """A study as bytes, to be kept."""
-    return zlib.compress(msgspec.msgpack.encode(study))
-
-
-def unpacked(content: bytes) -> Known:
-    """What was kept of a study.
-
-    Raises
-    ------
-    ValueError
-        When the bytes cannot be read back.
-    """
-    try:
-        return msgspec.msgpack.decode(zlib.decompress(content), type=Known)
-    except (zlib.error, msgspec.MsgspecError, TypeError) as error:
-        raise ValueError(f"a study that cannot be read back: {error}") from error
 
 
 def _density(result: StudyResult, side: Laterality) -> tuple[str, bool]:

@@ -21,6 +21,8 @@ from mammoscan.core.domain import (
 )
 from mammoscan.image import nipple
 from mammoscan.model import priors
+from mammoscan.run import patients
+from mammoscan.run.patients import NOBODY, Visit
 from tests.report import results
 
 NIPPLE = (850.0, 600.0)  # of a left breast, chest wall at the left, 0.1 mm a pixel: 85 mm deep
@@ -202,12 +204,12 @@ def test_a_study_of_which_nothing_was_analysed_is_no_earlier_one():
 
 
 def test_what_is_kept_is_read_back_and_damage_is_noticed():
-    made = study(image([(400, 300, MASS), (300, 800, CALC)]), image([], n=2, view=View.MLO, tip=None))
-    content = priors.packed(made)
-    assert priors.unpacked(content) == made
+    made = Visit(NOBODY, study(image([(400, 300, MASS), (300, 800, CALC)]), image([], n=2, view=View.MLO, tip=None)))
+    content = patients.packed(made)
+    assert patients.unpacked(content) == made
     assert len(content) < 1000
     with pytest.raises(ValueError, match="cannot be read back"):
-        priors.unpacked(content[:-8])
+        patients.unpacked(content[:-8])
 
 
 @pytest.mark.parametrize(
